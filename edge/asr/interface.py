@@ -1,0 +1,132 @@
+"""The contract between a track and any recognizer.
+
+Comes in: PCM (or Opus packets) in the form the recognizer asked for. Goes out: interim and final
+transcripts with audio times. The supervisor is the only caller; recognizers never see tracks,
+sockets or sessions.
+
+A recognizer is one module in ``edge.asr`` that defines a ``Recognizer`` subclass, plus one line in
+``edge.asr.registry``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar, Literal
+
+import msgspec
+
+from edge.errors import RecognizerError
+
+
+class AudioWanted(msgspec.Struct, frozen=True):
+    """The form of audio a recognizer takes."""
+
+    encoding: Literal["pcm16", "opus"] = "pcm16"
+    """``pcm16``: mono 16-bit little-endian. ``opus``: packets as they came."""
+    rate_hz: int = 24000
+    """Sample rate of pcm16; one of 8000, 12000, 16000, 24000, 48000."""
+
+
+class StreamRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What one track asks of a recognizer when its stream opens."""
+
+    track: str
+    """Name of the track, unique in this worker; for logs and message ids only."""
+    language: str | None = None
+    """Language hint as the client gave it (``lang``), unchanged."""
+
+
+class Interim(msgspec.Struct, frozen=True, kw_only=True):
+    """The text so far of an utterance that is still open."""
+
+    item_id: str
+    text: str
+    confidence: float | None = None
+    language: str | None = None
+
+
+class Final(msgspec.Struct, frozen=True, kw_only=True):
+    """The finished text of an utterance.
+
+    Times are milliseconds of audio since this stream's first sample; ``end_ms`` bounds what may be
+    forgotten: no audio before it will be needed again.
+    """
+
+    item_id: str
+    text: str
+    start_ms: float
+    end_ms: float
+    confidence: float | None = None
+    language: str | None = None
+
+
+class StreamEnded(msgspec.Struct, frozen=True, kw_only=True):
+    """The stream is over and emits nothing more; ``error`` is None after a wanted close."""
+
+    error: RecognizerError | None = None
+
+
+StreamEvent = Interim | Final | StreamEnded
+Emit = Callable[[StreamEvent], None]
+"""Called on the event loop, in order, never after ``StreamEnded``. It must not block."""
+
+
+class RecognizerStream(ABC):
+    """One open connection to a recognizer for one track. Not safe to share between tracks."""
+
+    @abstractmethod
+    def send(self, audio: bytes) -> None:
+        """Queue audio; never blocks and never raises. Order is kept.
+
+        ``audio`` is a whole number of samples, or one Opus packet. A stream that has failed drops it:
+        the supervisor still holds it and will replay it.
+        """
+
+    @property
+    @abstractmethod
+    def backlog_ms(self) -> float:
+        """Audio queued here and not yet handed to the network or the engine, in milliseconds."""
+
+    @abstractmethod
+    def commit(self) -> None:
+        """Ask for a final of what has been sent so far; never blocks. A no-op if nothing is open."""
+
+    @abstractmethod
+    async def drain(self) -> None:
+        """Flush what was sent and return when its last final has been emitted.
+
+        The caller puts a deadline around it; cancelling it leaves the stream open.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Release everything; ``StreamEnded`` has been emitted by the time it returns. Idempotent."""
+
+
+class Recognizer(ABC):
+    """A way to open streams; one instance per worker, shared by all its tracks."""
+
+    name: ClassVar[str]
+    """The name clients use in ``provider=``."""
+    times: ClassVar[Literal["exact", "estimated"]]
+    """Whether finals carry measured or estimated audio times."""
+
+    @property
+    @abstractmethod
+    def wants(self) -> AudioWanted:
+        """The audio its streams take."""
+
+    @abstractmethod
+    async def open(self, request: StreamRequest, emit: Emit) -> RecognizerStream:
+        """Connect and return a stream ready for audio.
+
+        Raises ``RecognizerError`` (see its subclasses for what may be retried). The caller puts a
+        deadline around it; cancelling it leaves nothing open.
+        """
+
+    async def start(self) -> None:
+        """Acquire what all streams share (pools, local connections). Called once per worker."""
+
+    async def stop(self) -> None:
+        """Release what ``start`` acquired, after all streams have closed."""

@@ -1,0 +1,88 @@
+"""Every error edgescribe raises on purpose, in one tree.
+
+    EdgescribeError
+    ├── SettingError           a setting cannot be used: name, value, what is allowed
+    ├── MissingDependency      an optional package is absent: which extra installs it
+    ├── UnsupportedFormat      a tag announced audio this gateway cannot take
+    ├── PeerClosed             the client socket is gone
+    └── RecognizerError        a recognizer connection failed: code, retryable
+        ├── RecognizerRefused      the service says no and would say it again (401, 403, 404, 4xx)
+        ├── RecognizerBusy         the service says "not now" (429, 5xx)
+        ├── RecognizerTimeout      a deadline passed
+        └── RecognizerClosed       the connection ended while audio was still wanted
+
+Messages say what is wrong, where, and what to do. They never hold keys, tokens or transcripts.
+"""
+
+from __future__ import annotations
+
+
+class EdgescribeError(Exception):
+    """Base of all deliberate errors; ``str(error)`` is fit for a person to read."""
+
+
+class SettingError(EdgescribeError):
+    """A setting has a value that cannot be used."""
+
+    def __init__(self, name: str, value: str, allowed: str) -> None:
+        self.name = name
+        self.value = value
+        self.allowed = allowed
+        super().__init__(f"{name}={value!r} cannot be used: {allowed}")
+
+
+class MissingDependency(EdgescribeError):
+    """An optional package is needed for what was asked."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        self.package = package
+        self.extra = extra
+        super().__init__(f"{package} is not installed: pip install 'edgescribe[{extra}]'")
+
+
+class UnsupportedFormat(EdgescribeError):
+    """A tag's audio format is malformed or cannot be decoded; the tag is refused."""
+
+
+class PeerClosed(EdgescribeError):
+    """The client socket closed before the operation could finish."""
+
+
+class RecognizerError(EdgescribeError):
+    """A recognizer connection failed.
+
+    ``code`` is a short stable word for metrics, ``retryable`` says whether the same request may
+    succeed later. Subclasses decide both, so that nothing else has to.
+    """
+
+    code = "failed"
+    retryable = True
+
+
+class RecognizerRefused(RecognizerError):
+    """The service refused and will refuse again: bad key, unknown model, malformed request."""
+
+    code = "refused"
+    retryable = False
+
+
+class RecognizerBusy(RecognizerError):
+    """The service is there but cannot take this now (429 or 5xx)."""
+
+    code = "busy"
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(message)
+
+
+class RecognizerTimeout(RecognizerError):
+    """The service did not answer within its deadline."""
+
+    code = "timeout"
+
+
+class RecognizerClosed(RecognizerError):
+    """The service closed the connection while audio was still wanted."""
+
+    code = "closed"

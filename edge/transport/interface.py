@@ -1,0 +1,76 @@
+"""The two faces of an upgraded connection: ``Socket`` (call it) and ``Receiver`` (be called)."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+
+class Close(msgspec.Struct, frozen=True):
+    """How a connection ended: the code and reason that decided it, and who sent them first."""
+
+    code: int
+    """RFC 6455 7.4; 1005 = a close frame without a code, 1006 = no close frame at all."""
+    reason: str = ""
+    by_peer: bool = True
+
+
+class Socket(Protocol):
+    """An open WebSocket. All methods are for the event loop's thread and never block."""
+
+    @property
+    def remote(self) -> str:
+        """Peer address ``host:port`` for logs."""
+        ...
+
+    @property
+    def is_open(self) -> bool:
+        """False from the moment either side has begun to close."""
+        ...
+
+    def send_text(self, text: bytes) -> bool:
+        """Send one text message (valid UTF-8, not checked); order is kept.
+
+        Returns False when it was not taken because the connection is closing. A peer that reads too
+        slowly is closed with 1008 when its outbox is full or its oldest byte is too old.
+        """
+        ...
+
+    def send_binary(self, data: bytes) -> bool:
+        """Send one binary message; otherwise like ``send_text``."""
+        ...
+
+    def pause(self) -> None:
+        """Deliver nothing more until ``resume``; past a bound the peer's TCP window closes too."""
+        ...
+
+    def resume(self) -> None:
+        """Deliver again, starting with what was queued."""
+        ...
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Begin the closing handshake after all that was sent; ``reason`` is cut to 123 bytes.
+
+        ``Receiver.closed`` follows in every case. Later calls do nothing.
+        """
+        ...
+
+
+class Receiver(Protocol):
+    """What a client protocol implements to be fed by a connection."""
+
+    def opened(self, socket: Socket) -> None:
+        """The upgrade is done; called once, before anything else."""
+        ...
+
+    def message(self, data: bytes, is_text: bool) -> None:
+        """One whole message, in order. Text has been checked to be UTF-8.
+
+        It runs on the event loop and must be short. An exception closes the connection with 1011.
+        """
+        ...
+
+    def closed(self, close: Close) -> None:
+        """The connection is over; called once, after every message that arrived before the close."""
+        ...
