@@ -1,0 +1,46 @@
+"""What a client protocol must offer: recognize its upgrade requests and take or refuse them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import msgspec
+
+from edge.session.live import SessionHost
+from edge.transport.interface import Receiver
+
+
+class UpgradeRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A WebSocket upgrade as it came in, before it is answered."""
+
+    path: str
+    """Percent-encoded path without the query."""
+    query: str = ""
+    """Raw query string without the question mark."""
+    headers: Mapping[str, str] = {}
+    """Request headers with lower-case names."""
+    remote: str = ""
+    """Peer address for logs."""
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """An upgrade that is answered with a bare HTTP status and body instead."""
+
+    status: int
+    body: str
+
+
+class ClientProtocol(Protocol):
+    """One way of talking to clients; stateless, shared by all connections of a worker."""
+
+    max_message_bytes: int
+    """A longer message closes its connection with 1009."""
+
+    def matches(self, path: str) -> bool:
+        """Whether this protocol answers upgrades of ``path``."""
+        ...
+
+    def accept(self, request: UpgradeRequest, host: SessionHost) -> Receiver | Refusal:
+        """Validate a request; return the receiver of its connection or why there is none."""
+        ...

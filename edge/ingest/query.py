@@ -1,0 +1,73 @@
+"""The query of ``/transcribe``: what a media server may ask for, and what is refused at once."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl
+
+import msgspec
+
+MAX_TAG_CHARACTERS = 128
+ENCODINGS = ("opus", "ogg-opus")
+
+
+class MediaQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """The validated query; booleans are true only for the exact text ``true``."""
+
+    session_id: str | None = None
+    language: str | None = None
+    provider: str | None = None
+    """Lower-cased name, not yet checked against the recognizers that exist."""
+    encoding: str = "opus"
+    """Framing of media payloads on tags that send no ``start``."""
+    tags: tuple[str, ...] = ()
+    """Labels for the recognizer (Deepgram's ``tag``); not the participants' tags."""
+    finals: bool = False
+    interims: bool = False
+    use_dispatcher: bool = False
+    times: bool = False
+    errors: bool = False
+    info: bool = True
+
+
+def parse_media_query(query: str) -> MediaQuery | str:
+    """Return the validated query, or the body of the 400 that refuses it.
+
+    Percent sequences that are not UTF-8 become replacement characters, unknown names are ignored and
+    of a repeated name the first value counts, as in the browsers' URLSearchParams.
+    """
+    values: dict[str, str] = {}
+    tags: list[str] = []
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if name == "tag":
+            tags.append(value)
+        else:
+            values.setdefault(name, value)
+
+    encoding = values.get("encoding") or "opus"
+    if encoding not in ENCODINGS:
+        return (
+            f'Invalid encoding parameter: "{encoding}". Valid values are: {", ".join(ENCODINGS)}'
+        )
+    for tag in tags:
+        if len(tag) > MAX_TAG_CHARACTERS:
+            return (
+                f'Invalid tag: "{tag[:50]}..." exceeds maximum length of {MAX_TAG_CHARACTERS} '
+                f"characters (actual: {len(tag)})"
+            )
+
+    def is_true(name: str) -> bool:
+        return values.get(name) == "true"
+
+    return MediaQuery(
+        session_id=values.get("sessionId") or None,
+        language=values.get("lang") or None,
+        provider=(values.get("provider") or "").lower() or None,
+        encoding=encoding,
+        tags=tuple(tag for tag in tags if tag),
+        finals=is_true("sendBack"),
+        interims=is_true("sendBackInterim"),
+        use_dispatcher=is_true("useDispatcher"),
+        times=is_true("times"),
+        errors=is_true("errors"),
+        info=values.get("info") != "false",
+    )
