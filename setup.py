@@ -15,6 +15,7 @@ from setuptools import Extension, setup
 
 SANITIZE = os.environ.get("EDGESCRIBE_SANITIZE") == "1"
 DEBUG = SANITIZE or os.environ.get("EDGESCRIBE_DEBUG") == "1"
+BUILD = "sanitize" if SANITIZE else "debug" if DEBUG else "release"
 
 
 def pkg_config(option: str) -> list[str]:
@@ -44,6 +45,7 @@ def extension(name: str, *, opus: bool = False) -> Extension:
     return Extension(
         f"_native.{name}",
         [f"_native/{name}.pyx"],
+        define_macros=[("EDGESCRIBE_BUILD", f'"{BUILD}"')],
         extra_compile_args=compile_args,
         extra_link_args=link_args,
     )
@@ -51,7 +53,11 @@ def extension(name: str, *, opus: bool = False) -> Extension:
 
 setup(
     ext_modules=cythonize(
-        [extension("opus", opus=True), extension("frames"), extension("envelope")],
+        [
+            built
+            for built in (extension("opus", opus=True), extension("frames"), extension("envelope"))
+            if os.path.exists(built.sources[0])
+        ],
         language_level=3,
         compiler_directives={
             "boundscheck": DEBUG,

@@ -1,0 +1,14 @@
+"""Native code: Opus, WebSocket frames, the media event envelope.
+
+Comes in: bytes. Goes out: bytes, numbers and typed errors. Anyone may call it; it imports nothing
+of this project, keeps no global state, and each extension has a stub beside it.
+"""
+
+from __future__ import annotations
+
+from _native import opus
+
+
+def info() -> dict[str, str]:
+    """What this build is made of: libopus's version and how the extensions were compiled."""
+    return {"libopus": opus.version(), "build": opus.build()}
