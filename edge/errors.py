@@ -3,6 +3,7 @@
     EdgescribeError
     ├── SettingError           a setting cannot be used: name, value, what is allowed
     ├── MissingDependency      an optional package is absent: which extra installs it
+    ├── DamagedDependency      a package's file is not the one expected: which, how to reinstall
     ├── UnsupportedFormat      a tag announced audio this gateway cannot take
     ├── PeerClosed             the client socket is gone
     └── RecognizerError        a recognizer connection failed: code, retryable
@@ -38,6 +39,17 @@ class MissingDependency(EdgescribeError):
         self.package = package
         self.extra = extra
         super().__init__(f"{package} is not installed: pip install 'edgescribe[{extra}]'")
+
+
+class DamagedDependency(EdgescribeError):
+    """A file of an installed package is not the one this code was made for."""
+
+    def __init__(self, package: str, path: str, fault: str) -> None:
+        self.package = package
+        self.path = path
+        super().__init__(
+            f"{path} cannot be used: {fault}; run: pip install --force-reinstall '{package}'"
+        )
 
 
 class UnsupportedFormat(EdgescribeError):
