@@ -1,0 +1,7 @@
+"""edgescribe: a self-hosted realtime transcription edge gateway.
+
+Comes in: WebSocket connections that carry speech, and settings. Goes out: transcripts, first to the
+speaker's own socket. Started by the ``edgescribe`` command; ``edge.compose`` wires the rooms together.
+"""
+
+__version__ = "0.1.0"
