@@ -3,5 +3,3 @@
 Comes in: WebSocket connections that carry speech, and settings. Goes out: transcripts, first to the
 speaker's own socket. Started by the ``edgescribe`` command; ``edge.compose`` wires the rooms together.
 """
-
-__version__ = "0.1.0"

@@ -23,7 +23,8 @@ class MediaQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Labels for the recognizer (Deepgram's ``tag``); not the participants' tags."""
     finals: bool = False
     interims: bool = False
-    use_dispatcher: bool = False
+    use_dispatcher: bool | None = None
+    """None leaves it to the setting; anything but ``true`` means off."""
     times: bool = False
     errors: bool = False
     info: bool = True
@@ -66,7 +67,7 @@ def parse_media_query(query: str) -> MediaQuery | str:
         tags=tuple(tag for tag in tags if tag),
         finals=is_true("sendBack"),
         interims=is_true("sendBackInterim"),
-        use_dispatcher=is_true("useDispatcher"),
+        use_dispatcher=is_true("useDispatcher") if "useDispatcher" in values else None,
         times=is_true("times"),
         errors=is_true("errors"),
         info=values.get("info") != "false",

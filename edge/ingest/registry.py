@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from edge.ingest.counts import IngestCounts
 from edge.ingest.interface import ClientProtocol
 from edge.ingest.media import MediaProtocol
 
 
-def client_protocols() -> tuple[ClientProtocol, ...]:
-    """All protocols, in the order in which they are asked."""
-    return (MediaProtocol(),)
+def client_protocols(counts: IngestCounts) -> tuple[ClientProtocol, ...]:
+    """All protocols, in the order in which they are asked; they count into ``counts``."""
+    return (MediaProtocol(counts),)

@@ -1,0 +1,284 @@
+"""``/transcribe``: media servers that send each participant's packets as JSON events.
+
+The hot path is one native pass over an event and one call on the tag's track; every other shape of
+message goes through ``edge.ingest.events``. Nothing a client sends closes its connection except
+a message over the size limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+
+from msgspec import UNSET
+
+from _native.envelope import scan_media
+from edge.ingest.counts import IngestCounts
+from edge.ingest.events import (
+    Alternative,
+    BadEvent,
+    ErrorEvent,
+    Info,
+    InfoConfig,
+    Media,
+    Participant,
+    PeerInfo,
+    Ping,
+    Pong,
+    SessionEnd,
+    Start,
+    TranscriptionResult,
+    decode_event,
+    encode_message,
+)
+from edge.ingest.interface import Refusal, UpgradeRequest
+from edge.ingest.pace import Pace
+from edge.ingest.query import MediaQuery, parse_media_query
+from edge.logs import Repeats, get_logger
+from edge.session.live import LiveSession, LiveTrack, SessionHost, SessionRequest, SpokenLine
+from edge.transport.interface import Close, Socket
+from edge.version import VERSION
+
+PATH_END = "/transcribe"
+MAX_MESSAGE_BYTES = 64 * 1024
+
+_log = get_logger("edge.ingest.media")
+_endpoint_id = re.compile(r"([0-9a-fA-F]+)-")
+
+
+class MediaProtocol:
+    """Answers upgrades of any path that ends with ``/transcribe``."""
+
+    max_message_bytes = MAX_MESSAGE_BYTES
+
+    def __init__(self, counts: IngestCounts) -> None:
+        self.counts = counts
+
+    def matches(self, path: str) -> bool:
+        """Whether the path ends with ``/transcribe``; a prefix is allowed."""
+        return path.endswith(PATH_END)
+
+    def accept(self, request: UpgradeRequest, host: SessionHost) -> MediaReceiver | Refusal:
+        """Validate the query in the order media servers know; see docs/media-protocol.md."""
+        query = parse_media_query(request.query)
+        if isinstance(query, str):
+            return Refusal(400, query)
+        settings = host.settings
+        if not settings.enable_transcribe:
+            return Refusal(404, "Transcription endpoint disabled")
+        dispatch = settings.use_dispatcher if query.use_dispatcher is None else query.use_dispatcher
+        if not (query.finals or query.interims or dispatch):
+            return Refusal(400, "No transcription output method specified")
+        return MediaReceiver(query, host, self.counts, dispatch=dispatch)
+
+
+class MediaReceiver:
+    """One media server's connection: its session, its answers, its limits."""
+
+    def __init__(
+        self, query: MediaQuery, host: SessionHost, counts: IngestCounts, *, dispatch: bool
+    ) -> None:
+        self._query = query
+        self._host = host
+        self._counts = counts
+        self._dispatch = dispatch
+        self._socket: Socket | None = None
+        self._session: LiveSession | None = None
+        self._pace = Pace(host.settings.max_events_per_s, time.monotonic())
+        self._repeats = Repeats(_log)
+        self._ending: asyncio.Task[None] | None = None
+
+    def opened(self, socket: Socket) -> None:
+        """Check the provider, open the session, introduce the gateway."""
+        self._socket = socket
+        if problem := self._provider_problem():
+            socket.close(1002, problem)
+            return
+        request = SessionRequest(
+            session_id=self._query.session_id,
+            provider=self._query.provider,
+            language=self._query.language,
+            recognizer_tags=self._query.tags,
+            use_dispatcher=self._dispatch,
+        )
+        self._session = self._host.open_session(request, self)
+        if self._session is None:
+            socket.close(1013, "This worker carries as many sessions as it may")
+            return
+        if self._query.info:
+            socket.send_text(encode_message(_info(self._host, request)))
+
+    def message(self, data: bytes, is_text: bool) -> None:
+        """Take one event; text and binary frames alike may hold JSON."""
+        session = self._session
+        if session is None:
+            return
+        now_s = time.monotonic()
+        if wait_s := self._pace.spend(now_s):
+            self._slow_down(wait_s)
+        scanned = scan_media(data)
+        if scanned is None:
+            self._other(session, data, now_s)
+            return
+        tag, chunk, timestamp, payload = scanned
+        self._packet(session, tag, chunk, timestamp, payload, now_s)
+
+    def closed(self, close: Close) -> None:
+        """Whatever the reason: what was heard so far is flushed."""
+        self._socket = None
+        if self._ending is not None:
+            self._ending.cancel()
+            self._ending = None
+        if self._session is not None:
+            self._host.release(self._session, close)
+            self._session = None
+
+    def transcript(self, line: SpokenLine) -> None:
+        """Send a result if the client asked for its kind."""
+        wanted = self._query.finals if line.transcript.is_final else self._query.interims
+        if wanted and self._socket is not None:
+            self._socket.send_text(encode_message(_result(line, self._query.times)))
+
+    def tag_failed(self, tag: str, code: str, message: str) -> None:
+        """Tell the client, if it understands, that this tag is over."""
+        self._repeats.warning("tag_refused", code=code, reason=message)
+        if self._query.errors and self._socket is not None:
+            error = ErrorEvent(code=code, message=message, tag=tag)
+            self._socket.send_text(encode_message(error))
+
+    def _provider_problem(self) -> str | None:
+        provider = self._query.provider
+        if provider is None:
+            return None
+        known, available = self._host.offer.known_providers, self._host.offer.available_providers
+        if provider not in known:
+            return f"Invalid provider: {provider}. Valid providers are: {', '.join(known)}"
+        if provider not in available:
+            return (
+                f"Provider '{provider}' is not available. "
+                f"Available providers: {', '.join(available)}"
+            )
+        return None
+
+    def _packet(
+        self,
+        session: LiveSession,
+        tag: str,
+        chunk: int | None,
+        timestamp: int | None,
+        payload: bytes,
+        now_s: float,
+    ) -> None:
+        track = session.tracks.get(tag) or self._open_track(session, tag)
+        if track is None:
+            self._counts.refused_packets += 1
+            return
+        self._counts.audio_packets += 1
+        self._counts.audio_bytes += len(payload)
+        track.packet(chunk, timestamp, payload, now_s)
+
+    def _open_track(self, session: LiveSession, tag: str) -> LiveTrack | None:
+        if self._query.encoding != "opus":
+            session.refuse(tag, "bad_format", _undecodable(self._query.encoding))
+        return session.track(tag)
+
+    def _other(self, session: LiveSession, data: bytes, now_s: float) -> None:
+        try:
+            event = decode_event(data)
+        except BadEvent as problem:
+            self._counts.bad_events += 1
+            self._repeats.warning("bad_event", reason=str(problem))
+            return
+        match event:
+            case Media(payload=b""):
+                self._counts.empty_payloads += 1
+            case Media(tag, chunk, timestamp, payload):
+                self._packet(session, tag, chunk, timestamp, payload, now_s)
+            case Start():
+                self._start(session, event)
+            case Ping():
+                self._pong(event)
+            case SessionEnd():
+                self._end(session)
+            case PeerInfo():
+                _log.info("peer_info", application=event.application, version=event.version)
+            case None:
+                self._counts.ignored_events += 1
+
+    def _start(self, session: LiveSession, start: Start) -> None:
+        problem = start.problem
+        encoding = start.encoding
+        if encoding == "opus" and self._query.encoding == "ogg-opus":
+            encoding = "ogg"
+        if problem is None and encoding != "opus":
+            problem = _undecodable(encoding)
+        if problem is None:
+            session.restart(start.tag)
+        else:
+            session.refuse(start.tag, "bad_format", problem)
+
+    def _pong(self, ping: Ping) -> None:
+        if self._socket is not None:
+            pong = Pong() if ping.id is None else Pong(id=ping.id)
+            self._socket.send_text(encode_message(pong))
+
+    def _end(self, session: LiveSession) -> None:
+        if self._ending is None:
+            loop = asyncio.get_running_loop()
+            self._ending = loop.create_task(self._finish(session))
+
+    async def _finish(self, session: LiveSession) -> None:
+        await session.finish(self._host.settings.finish_deadline_s)
+        self._ending = None
+        if self._socket is not None and not session.tracks:
+            self._socket.close(1000, "Session ended")
+
+    def _slow_down(self, wait_s: float) -> None:
+        socket = self._socket
+        if socket is not None and socket.is_open:
+            self._counts.slowed += 1
+            self._repeats.warning("too_many_events", limit_per_s=self._host.settings.max_events_per_s)
+            socket.pause()
+            asyncio.get_running_loop().call_later(wait_s, socket.resume)
+
+
+def _result(line: SpokenLine, with_times: bool) -> TranscriptionResult:
+    transcript = line.transcript
+    endpoint = _endpoint_id.match(line.tag)
+    confidence = transcript.confidence
+    text = transcript.text
+    return TranscriptionResult(
+        transcript=(
+            Alternative(text=text)
+            if confidence is None
+            else Alternative(confidence=confidence, text=text),
+        ),
+        is_interim=not transcript.is_final,
+        message_id=transcript.item_id,
+        participant=Participant(endpoint[1] if endpoint else line.tag, line.tag),
+        timestamp=transcript.timestamp_unix_ms,
+        language=transcript.language or UNSET,
+        start_ms=round(line.start_ms) if with_times else UNSET,
+        end_ms=round(line.end_ms) if with_times else UNSET,
+    )
+
+
+def _info(host: SessionHost, request: SessionRequest) -> Info:
+    offer = host.offer
+    return Info(
+        version=VERSION,
+        provider=request.provider or offer.default_provider,
+        providers_available=list(offer.available_providers),
+        config=InfoConfig(
+            providers_priority=list(offer.available_providers),
+            force_commit_timeout=offer.force_commit_s,
+            session_resume_enabled=False,
+            use_dispatcher=request.use_dispatcher,
+        ),
+        session_id=request.session_id or UNSET,
+    )
+
+
+def _undecodable(encoding: str) -> str:
+    return f"{encoding} audio cannot be decoded; send raw Opus packets (encoding=opus)"
