@@ -1,0 +1,45 @@
+"""Real speech for tests and benchmarks.
+
+It comes out of the installed recognizer package, so that a fresh clone needs nothing else. Further
+recordings and the Opus conformance streams are used where a machine has them: in the folder a
+variable names, else beside the repository.
+"""
+
+from __future__ import annotations
+
+import os
+import wave
+from functools import cache
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import pytest
+
+from _native.opus import Encoder
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@cache
+def two_cities_pcm() -> bytes:
+    """44 s of one reader, s16le mono at 48 kHz."""
+    resource = files("moonshine_voice") / "assets" / "two_cities.wav"
+    with as_file(resource) as path, wave.open(str(path)) as wav:
+        assert (wav.getnchannels(), wav.getsampwidth(), wav.getframerate()) == (1, 2, 48000)
+        return wav.readframes(wav.getnframes())
+
+
+def speech_packets(count: int, *, frame_ms: float = 20, **encoder_options: int) -> list[bytes]:
+    """The first ``count`` packets of two_cities, mono from 48 kHz; options are the Encoder's."""
+    pcm = two_cities_pcm()
+    encoder = Encoder(48000, 1, **encoder_options)
+    size = int(96 * frame_ms)
+    return [encoder.encode(pcm[start : start + size]) for start in range(0, count * size, size)]
+
+
+def shared_folder(variable: str, name: str) -> Path:
+    """The folder ``variable`` names, else ``../shared/<name>``; without one the test is skipped."""
+    folder = Path(os.environ.get(variable) or REPOSITORY.parent / "shared" / name)
+    if not folder.is_dir():
+        pytest.skip(f"NOT TESTED: {folder} is absent; set {variable} to the folder that has it")
+    return folder
