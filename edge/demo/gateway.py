@@ -1,0 +1,233 @@
+"""A real ``edgescribe serve`` in processes of its own: start, wait, measure, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from edge.errors import EdgescribeError
+
+HOST = "127.0.0.1"
+READY_WITHIN_S = 90.0
+STOP_WITHIN_S = 25.0
+_LOG_LINES = 8
+
+
+class GatewayFailed(EdgescribeError):
+    """The gateway did not start, or did not stop as it should; holds the end of its log."""
+
+
+class GatewayProcess:
+    """A gateway started by ``running``."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+        self._process = process
+        self._log = log
+        self.port = port
+        self.exit_status: int | None = None
+        """The status it ended with, once ``stop`` has returned."""
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def address(self) -> str:
+        return f"{HOST}:{self.port}"
+
+    async def ready(self, on_wait: Callable[[float], None] = lambda waited_s: None) -> None:
+        """Wait until it takes work; ``on_wait`` is told the seconds waited, every half second."""
+        started_s = time.monotonic()
+        told_s = 0.0
+        while True:
+            if self._process.poll() is not None:
+                status = self._process.returncode
+                raise GatewayFailed(f"the gateway stopped with status {status}:\n{self.log_end()}")
+            if await asyncio.to_thread(self._get, "/ready") is not None:
+                return
+            waited_s = time.monotonic() - started_s
+            if waited_s > READY_WITHIN_S:
+                raise GatewayFailed(
+                    f"the gateway was not ready within {READY_WITHIN_S:g} s:\n{self.log_end()}"
+                )
+            if waited_s - told_s >= 0.5:
+                told_s = waited_s
+                on_wait(waited_s)
+            await asyncio.sleep(0.1)
+
+    async def metrics(self) -> Counter[str]:
+        """Each sample of ``/metrics``, summed over workers and labels."""
+        text = await asyncio.to_thread(self._get, "/metrics")
+        if text is None:
+            raise GatewayFailed(f"http://{self.address}/metrics did not answer")
+        samples: Counter[str] = Counter()
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                samples[sample.name] += sample.value  # type: ignore[assignment]
+        return samples
+
+    def pids(self) -> list[int]:
+        """The processes of the gateway, its own first; empty where there is no ``/proc``."""
+        return process_tree(self.pid)
+
+    def cpu_s(self) -> float | None:
+        """CPU seconds its live processes have used, or None where there is no ``/proc``."""
+        used = [cpu_s(pid) for pid in self.pids()]
+        return sum(used) if used else None
+
+    def log_end(self) -> str:
+        """The last lines it wrote, indented."""
+        try:
+            lines = self._log.read_text(errors="replace").splitlines()
+        except OSError:
+            lines = []
+        return "\n".join(f"  | {line}" for line in lines[-_LOG_LINES:]) or "  | (it wrote nothing)"
+
+    async def stop(self) -> int:
+        """Send SIGTERM, wait, return the exit status.
+
+        Raises ``GatewayFailed`` when it had to be killed or left processes behind.
+        """
+        if self.exit_status is not None:
+            return self.exit_status
+        family = self.pids()
+        self._process.terminate()
+        try:
+            self.exit_status = await asyncio.to_thread(self._process.wait, STOP_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise GatewayFailed(
+                f"the gateway was still running {STOP_WITHIN_S:g} s after SIGTERM"
+                f" and was killed:\n{self.log_end()}"
+            ) from None
+        left = [pid for pid in family if await self._outlives(pid)]
+        if left:
+            self.kill()
+            raise GatewayFailed(f"the gateway left processes behind: {left}")
+        return self.exit_status
+
+    def kill(self) -> None:
+        """End all its processes at once; for failures only."""
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self._process.wait()
+
+    async def _outlives(self, pid: int) -> bool:
+        """Whether a process of ours is still there 2 s after its parent ended."""
+        for _ in range(20):
+            try:
+                if os.getpgid(pid) != self.pid:
+                    return False
+            except ProcessLookupError:
+                return False
+            await asyncio.sleep(0.1)
+        return True
+
+    def _get(self, path: str) -> str | None:
+        """Body of a 200, or None for anything else."""
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=5)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            body = response.read()
+        except (OSError, http.client.HTTPException):
+            return None
+        finally:
+            connection.close()
+        return body.decode() if response.status == 200 else None
+
+
+@asynccontextmanager
+async def running(
+    *,
+    workers: int,
+    arguments: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    on_wait: Callable[[float], None] = lambda waited_s: None,
+) -> AsyncIterator[GatewayProcess]:
+    """Run a gateway on a free port for the length of the block, ready when the block begins.
+
+    It keeps what it writes in a temporary folder. ``environment`` replaces the inherited one. When
+    the block fails the gateway is stopped quietly; when it ends well a bad stop is an error.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgescribe-", ignore_cleanup_errors=True) as folder:
+        port = free_port()
+        log = Path(folder, "gateway.log")
+        command = [sys.executable, "-m", "edge.cli", "serve"]
+        command += ["--host", HOST, "--port", str(port), "--workers", str(workers)]
+        command += ["--data-dir", str(Path(folder, "data")), *arguments]
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                # Ctrl-C is for the demo alone; it stops the gateway itself.
+                start_new_session=True,
+                env=environment,
+            )
+        gateway = GatewayProcess(process, port, log)
+        try:
+            await gateway.ready(on_wait)
+            yield gateway
+        except BaseException:
+            try:
+                await gateway.stop()
+            except GatewayFailed:
+                gateway.kill()
+            raise
+        if status := await gateway.stop():
+            raise GatewayFailed(f"the gateway ended with status {status}:\n{gateway.log_end()}")
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def process_tree(root: int) -> list[int]:
+    """A process and its descendants, or nothing where there is no ``/proc``."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        fields = _stat_fields(stat)
+        if fields:
+            children.setdefault(int(fields[1]), []).append(int(stat.parent.name))
+    if not children:
+        return []
+    tree = [root]
+    for pid in tree:
+        tree += children.get(pid, [])
+    return tree
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds a process has used so far; 0 when it is gone."""
+    fields = _stat_fields(Path(f"/proc/{pid}/stat"))
+    if not fields:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _stat_fields(stat: Path) -> list[str]:
+    """Fields of ``/proc/<pid>/stat`` from the third on (proc(5)); the second may hold spaces."""
+    try:
+        return stat.read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return []
