@@ -1,0 +1,50 @@
+"""Settings of the processes: where they listen, how many there are, how they stop and log."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from edge.option import option
+
+
+class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the gateway listens, its workers, its directory and its logs."""
+
+    host: Annotated[str, option("Address or host name to listen on", env="HOST")] = "127.0.0.1"
+    """0.0.0.0 or :: listens on every interface."""
+    port: Annotated[int, option("TCP port; 0 takes a free one", env="PORT", ge=0, le=65535)] = 8080
+    """The port really taken is printed at start."""
+    workers: Annotated[int, option("Worker processes; 0 is one per core", ge=0, le=256)] = 0
+    """Each has its own event loop; they share the port."""
+    data_dir: Annotated[Path, option("Directory for everything kept on disk")] = Path(
+        "./edgescribe-data"
+    )
+    """Created when missing."""
+    drain_deadline_s: Annotated[
+        float, option("Longest wait for last transcripts when the gateway stops", gt=0, le=600)
+    ] = 15.0
+    """Then sockets are closed whatever is missing."""
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        option("Least important log lines to write; transcripts appear at debug", env="LOG_LEVEL"),
+    ] = "info"
+    """Logs go to standard error."""
+    log_format: Annotated[
+        Literal["text", "json"], option("Log lines for people or for collectors")
+    ] = "text"
+    """One line per entry in both."""
+    access_log: Annotated[bool, option("Log every plain HTTP request")] = False
+    """Paths only; query strings are never logged."""
+
+    @property
+    def worker_count(self) -> int:
+        """The number of workers to start."""
+        if self.workers:
+            return self.workers
+        if hasattr(os, "sched_getaffinity"):
+            return len(os.sched_getaffinity(0))
+        return os.cpu_count() or 1
