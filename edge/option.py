@@ -6,6 +6,8 @@ Comes in: a description, the environment names, bounds. Goes out: a ``msgspec.Me
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 
@@ -25,11 +27,5 @@ def option(
     always read too. ``secret`` values are shown as ``***``. Bounds are checked when settings load.
     """
     names = (env,) if isinstance(env, str) else env
-    return msgspec.Meta(
-        description=description,
-        ge=ge,
-        gt=gt,
-        le=le,
-        pattern=pattern,
-        extra={"env": names, "secret": secret},
-    )
+    limits: dict[str, Any] = {"ge": ge, "gt": gt, "le": le, "pattern": pattern}
+    return msgspec.Meta(description=description, extra={"env": names, "secret": secret}, **limits)

@@ -164,7 +164,9 @@ class Setting:
         return converted
 
     def _refused(self, where: str, text: str) -> SettingError:
-        return SettingError(where, HIDDEN if self.secret else text, f"{self.name} is {self.allowed}")
+        return SettingError(
+            where, HIDDEN if self.secret else text, f"{self.name} is {self.allowed}"
+        )
 
 
 def _path_hook(kind: type, value: Any) -> Any:
@@ -199,7 +201,7 @@ class Argument(msgspec.Struct, frozen=True):
 
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings, the source of each (by field name), and what looked wrong but did not matter."""
+    """The settings, the source of each (by field name), and what may be a mistake."""
 
     settings: Settings
     sources: Mapping[str, str]
@@ -247,7 +249,9 @@ def load(
         rooms.setdefault(BY_NAME[name].section, {})[name] = value
     hints = get_type_hints(Settings)
     return Loaded(
-        settings=Settings(**{section: hints[section](**fields) for section, fields in rooms.items()}),
+        settings=Settings(
+            **{section: hints[section](**fields) for section, fields in rooms.items()}
+        ),
         sources=sources,
         warnings=_unknown_variables(environment),
     )
