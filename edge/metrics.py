@@ -1,0 +1,126 @@
+"""What a worker measures, as Prometheus metrics that any worker can render for all of them.
+
+Comes in: plain integer counters of hot paths, watched and flushed once a second, and single
+observations. Goes out: samples in files shared between the workers. Any room may count; only
+``edge.server`` imports this before a worker runs, because ``PROMETHEUS_MULTIPROC_DIR`` must be set
+first. ``otp_*`` names are those of the reference gateway, so that its dashboards keep working.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from prometheus_client import Counter, Gauge, Histogram
+
+SESSIONS_ACTIVE = Gauge(
+    "otp_sessions_active", "Sessions with a connected client", multiprocess_mode="livesum"
+)
+SESSIONS_DETACHED = Gauge(
+    "otp_sessions_detached",
+    "Sessions without a client whose last transcripts are awaited",
+    multiprocess_mode="livesum",
+)
+PARTICIPANTS_ACTIVE = Gauge("otp_participants_active", "Open tracks", multiprocess_mode="livesum")
+BACKEND_CONNECTIONS_ACTIVE = Gauge(
+    "otp_backend_connections_active", "Open recognizer streams", multiprocess_mode="livesum"
+)
+SESSION_STARTS = Counter("otp_session_starts", "Sessions opened, by recognizer", ["provider"])
+SESSION_DURATION = Histogram(
+    "otp_session_duration_seconds",
+    "Length of sessions",
+    buckets=(60, 300, 600, 1800, 3600, 7200),
+)
+CLIENT_AUDIO_BYTES = Counter("otp_client_audio_bytes", "Audio payload bytes from clients")
+CLIENT_AUDIO_CHUNKS = Counter("otp_client_audio_chunks", "Audio packets from clients")
+CLIENT_CLOSES = Counter("otp_client_websocket_close", "Client connections closed", ["code"])
+BACKEND_AUDIO_BYTES = Counter(
+    "otp_backend_audio_sent_bytes", "Audio bytes handed to recognizers", ["provider"]
+)
+BACKEND_ERRORS = Counter(
+    "otp_backend_errors", "Recognizer streams that failed", ["provider", "type"]
+)
+BACKEND_CONNECTION_DURATION = Histogram(
+    "otp_backend_connection_duration_seconds",
+    "Time to open a recognizer stream",
+    ["provider"],
+    buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+TRANSCRIPTIONS_RECEIVED = Counter(
+    "otp_transcriptions_received", "Transcripts from recognizers", ["provider", "is_interim"]
+)
+TRANSCRIPTIONS_DELIVERED = Counter(
+    "otp_transcriptions_delivered", "Transcripts sent to clients", ["provider", "is_interim"]
+)
+TRANSCRIPTION_LATENCY = Histogram(
+    "otp_transcription_latency_seconds",
+    "From the arrival of an utterance's last audio to its final transcript",
+    buckets=(0.5, 1, 2, 5, 10, 30),
+)
+FINAL_LATENCY = Histogram(
+    "edgescribe_final_latency_seconds",
+    "Like otp_transcription_latency_seconds, by recognizer and finer",
+    ["provider"],
+    buckets=(0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 30),
+)
+UPGRADES_REFUSED = Counter(
+    "edgescribe_upgrades_refused", "WebSocket upgrades answered with an error", ["status"]
+)
+LOOP_DELAY = Histogram(
+    "edgescribe_event_loop_delay_seconds",
+    "How late a worker's timer ran; a busy or blocked event loop shows here first",
+    buckets=(0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
+)
+BUILD_INFO = Gauge(
+    "edgescribe_build_info",
+    "Always 1; the labels say what runs",
+    ["version", "python", "libopus"],
+    multiprocess_mode="livemax",
+)
+
+
+class Watch:
+    """The integer attributes of one source, and what of them has been counted already."""
+
+    __slots__ = ("_counted", "_into", "_source")
+
+    def __init__(self, source: object, into: Mapping[str, Counter]) -> None:
+        self._source = source
+        self._into = into
+        self._counted = dict.fromkeys(into, 0)
+
+    def collect(self, gained: dict[Counter, int]) -> None:
+        """Add what the source gained since the last time to ``gained``."""
+        for field, counter in self._into.items():
+            value: int = getattr(self._source, field)
+            if more := value - self._counted[field]:
+                gained[counter] = gained.get(counter, 0) + more
+                self._counted[field] = value
+
+
+class Flusher:
+    """Carries plain integers of hot paths into Prometheus counters, summed over all sources.
+
+    Counting costs a hot path one integer addition; the shared files are touched once per counter and
+    flush, however many tracks and connections there are.
+    """
+
+    def __init__(self) -> None:
+        self._watches: dict[int, Watch] = {}
+        self._gained: dict[Counter, int] = {}
+
+    def watch(self, source: object, into: Mapping[str, Counter]) -> None:
+        """Count the attributes of ``source`` named in ``into``; they must only ever grow."""
+        self._watches[id(source)] = Watch(source, into)
+
+    def unwatch(self, source: object) -> None:
+        """Take the last of ``source`` and let it go; a source that is not watched is fine."""
+        if watch := self._watches.pop(id(source), None):
+            watch.collect(self._gained)
+
+    def flush(self) -> None:
+        """Add everything gained since the last flush to the counters."""
+        for watch in self._watches.values():
+            watch.collect(self._gained)
+        gained, self._gained = self._gained, {}
+        for counter, more in gained.items():
+            counter.inc(more)
