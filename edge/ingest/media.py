@@ -81,6 +81,7 @@ class MediaReceiver:
     ) -> None:
         self._query = query
         self._host = host
+        self._dumps = host.dumps
         self._counts = counts
         self._dispatch = dispatch
         self._socket: Socket | None = None
@@ -115,6 +116,8 @@ class MediaReceiver:
         if session is None:
             return
         now_s = time.monotonic()
+        if self._dumps.messages:
+            self._dumps.incoming(self._query.session_id, data)
         if wait_s := self._pace.spend(now_s):
             self._slow_down(wait_s)
         scanned = scan_media(data)
@@ -135,10 +138,17 @@ class MediaReceiver:
             self._session = None
 
     def transcript(self, line: SpokenLine) -> None:
-        """Send a result if the client asked for its kind."""
-        wanted = self._query.finals if line.transcript.is_final else self._query.interims
+        """Send a result if the client asked for its kind; record it if finals are recorded."""
+        is_final = line.transcript.is_final
+        wanted = self._query.finals if is_final else self._query.interims
+        recorded = is_final and self._dumps.transcripts
+        if not (wanted or recorded):
+            return
+        message = encode_message(_result(line, self._query.times))
         if wanted and self._socket is not None:
-            self._socket.send_text(encode_message(_result(line, self._query.times)))
+            self._socket.send_text(message)
+        if recorded:
+            self._dumps.final(self._query.session_id, message)
 
     def tag_failed(self, tag: str, code: str, message: str) -> None:
         """Tell the client, if it understands, that this tag is over."""

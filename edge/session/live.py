@@ -16,6 +16,7 @@ import msgspec
 from edge.asr.transcript import Transcript
 from edge.audio.track import AudioTrack
 from edge.errors import RecognizerError
+from edge.session.dump import Dumps
 from edge.session.settings import SessionSettings
 from edge.transport.interface import Close
 

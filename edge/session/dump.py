@@ -1,0 +1,140 @@
+"""Recordings of what clients sent and what was made of it, for ``edgescribe replay``.
+
+Off by default. Lines are written in batches by a thread; when the disk cannot keep up, lines are
+dropped and counted, never the audio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from edge.logs import get_logger
+from edge.option import option
+from edge.session.names import safe_name
+
+_log = get_logger("edge.session.dump")
+_encode = msgspec.json.Encoder().encode
+_FLUSH_S = 0.2
+_MAX_NAME = 200
+
+
+class DumpSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What is recorded, and where."""
+
+    dump_websocket_messages: Annotated[
+        bool, option("Record what clients send", env="DUMP_WEBSOCKET_MESSAGES")
+    ] = False
+    """To ``<folder>/<session>/media.jsonl``; it holds people's voices."""
+    dump_transcripts: Annotated[bool, option("Record finals", env="DUMP_TRANSCRIPTS")] = False
+    """To ``<folder>/<session>/transcript.jsonl``."""
+    dump_base_path: Annotated[
+        str, option("Folder of recordings; empty = dumps in the data folder", env="DUMP_BASE_PATH")
+    ] = ""
+    """Created when the first line is written."""
+    dump_buffer_bytes: Annotated[
+        int, option("Recording lines that may wait for the disk", ge=65536)
+    ] = 8_388_608
+    """More are dropped and counted."""
+
+
+class IncomingLine(msgspec.Struct, frozen=True):
+    """One message of a client as recorded; ``timestamp`` is Unix milliseconds."""
+
+    timestamp: int
+    data: str
+    direction: str = "incoming"
+
+
+class TranscriptLine(msgspec.Struct, frozen=True):
+    """One final as recorded; ``message`` is the result as clients get it."""
+
+    timestamp: int
+    message: msgspec.Raw
+
+
+class Dumps:
+    """A worker's recordings; ``start`` and ``stop`` own its writer task."""
+
+    def __init__(self, settings: DumpSettings, data_dir: Path) -> None:
+        base = settings.dump_base_path
+        self._base = Path(base) if base else data_dir / "dumps"
+        self.messages = settings.dump_websocket_messages
+        self.transcripts = settings.dump_transcripts
+        self.dropped = 0
+        self._max_bytes = settings.dump_buffer_bytes
+        self._waiting: dict[Path, bytearray] = {}
+        self._bytes = 0
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
+
+    def start(self) -> None:
+        """Begin to write, if anything is to be recorded."""
+        if self.messages or self.transcripts:
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def stop(self) -> None:
+        """Write what waits and end."""
+        if self._task is not None:
+            self._stopping.set()
+            await self._task
+            self._task = None
+
+    def incoming(self, session_id: str | None, data: bytes) -> None:
+        """Record a client's message; text that is not UTF-8 is recorded with replacements."""
+        line = IncomingLine(time.time_ns() // 1_000_000, data.decode(errors="replace"))
+        self._add(session_id, "media.jsonl", line)
+
+    def final(self, session_id: str | None, message: bytes) -> None:
+        """Record a final as it is sent."""
+        line = TranscriptLine(time.time_ns() // 1_000_000, msgspec.Raw(message))
+        self._add(session_id, "transcript.jsonl", line)
+
+    def _add(self, session_id: str | None, name: str, line: IncomingLine | TranscriptLine) -> None:
+        encoded = _encode(line) + b"\n"
+        if self._bytes + len(encoded) > self._max_bytes:
+            self.dropped += 1
+            return
+        self._bytes += len(encoded)
+        path = self._folder(session_id) / name
+        self._waiting.setdefault(path, bytearray()).extend(encoded)
+
+    def _folder(self, session_id: str | None) -> Path:
+        if session_id is None:
+            return self._base
+        name = safe_name(session_id)
+        if len(name) > _MAX_NAME:
+            name = "~~" + hashlib.sha256(name.encode()).hexdigest()
+        return self._base / name
+
+    async def _run(self) -> None:
+        while not self._stopping.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), _FLUSH_S)
+            await self._flush()
+
+    async def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        if not waiting:
+            return
+        size = sum(map(len, waiting.values()))
+        try:
+            await asyncio.to_thread(_append, waiting)
+        except OSError as error:
+            self.dropped += sum(lines.count(b"\n") for lines in waiting.values())
+            _log.error("dump_failed", path=str(self._base), error=error.strerror)
+        finally:
+            self._bytes -= size
+
+
+def _append(waiting: dict[Path, bytearray]) -> None:
+    for path, lines in waiting.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            file.write(lines)
