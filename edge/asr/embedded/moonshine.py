@@ -8,15 +8,15 @@ graphs in the wheel ``moonshine-voice==0.1.0`` (MIT), read with onnxruntime.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
-import onnxruntime
 
+from edge.asr.embedded.runtime import Float32, load_session
 from edge.asr.embedded.weights import DECODER, ENCODER, TOKENIZER
 
 RATE_HZ: Final = 16000
@@ -29,7 +29,7 @@ END: Final = 2
 HEADS: Final = 8
 HEAD_SIZE: Final = 36
 
-Float32 = npt.NDArray[np.float32]
+_CONTROL: Final = re.compile(rb"</?s>|<unk>|<<ST_\d+>>")
 
 
 class Decoded(msgspec.Struct, frozen=True):
@@ -41,13 +41,13 @@ class Decoded(msgspec.Struct, frozen=True):
 
 
 class Moonshine:
-    """Loaded weights. ``transcribe`` may be called from several threads at once: they share them."""
+    """Loaded weights, shared by all threads: ``transcribe`` may run in several at once."""
 
     def __init__(self) -> None:
         """Load and verify (about 0.7 s); raises ``MissingDependency`` or ``DamagedDependency``."""
         self._tokens = read_tokens(TOKENIZER.verify())
-        self._encoder = _session(ENCODER.verify())
-        self._decoder = _session(DECODER.verify())
+        self._encoder = load_session(ENCODER.verify())
+        self._decoder = load_session(DECODER.verify())
         self._past = [
             spec.name for spec in self._decoder.get_inputs() if spec.name.startswith("past_")
         ]
@@ -112,21 +112,11 @@ def read_tokens(path: Path) -> list[bytes]:
 
 def join_tokens(vocabulary: list[bytes], chosen: list[int]) -> str:
     """Text of token numbers; control tokens (``<s>``, ``<unk>``, ``<<ST_n>>``) have none."""
-    pieces = (vocabulary[token] for token in chosen if token < len(vocabulary))
-    text = b"".join(
-        piece for piece in pieces if not (len(piece) > 2 and piece[:1] == b"<" and piece[-1:] == b">")
-    )
+    pieces = [vocabulary[token] for token in chosen if token < len(vocabulary)]
+    text = b"".join(piece for piece in pieces if not _CONTROL.fullmatch(piece))
     return text.decode("utf-8", "ignore").replace("\u2581", " ").strip()
 
 
 def _best(logits: Float32) -> tuple[int, float]:
     token = int(logits.argmax())
     return token, -math.log(float(np.exp(logits - logits[token]).sum()))
-
-
-def _session(path: Path) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

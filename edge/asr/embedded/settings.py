@@ -14,7 +14,8 @@ class EmbeddedSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What an operator may choose about the embedded recognizer."""
 
     embedded_threads: Annotated[
-        int, option("Threads that turn speech to text, machine-wide; 0 is one per core", ge=0, le=64)
+        int,
+        option("Threads that turn speech to text, machine-wide; 0 is one per core", ge=0, le=64),
     ] = 0
     embedded_interim_ms: Annotated[
         int,
