@@ -37,6 +37,12 @@ cdef enum:
     # 512 kbit/s for 120 ms is 7680 bytes.
     MAX_PACKET_BYTES = 8192
 
+cdef enum Way:
+    # How PCM is made: of a packet, of the copy it carries of what was lost before, of nothing.
+    DECODE
+    RECOVER
+    CONCEAL
+
 
 class OpusError(Exception):
     """libopus refused; ``code`` is its error number (negative)."""
@@ -215,7 +221,7 @@ cdef class Decoder:
         """
         cdef int channels
         cdef bint has_fec
-        return self._fresh(packet, _parse(packet, self.rate_hz, &channels, &has_fec), False)
+        return self._fresh(packet, _parse(packet, self.rate_hz, &channels, &has_fec), DECODE)
 
     def decode_into(self, packet, out, Py_ssize_t offset_bytes=0):
         """Like decode, written at ``out[offset_bytes:]``; returns the samples per channel.
@@ -223,7 +229,7 @@ cdef class Decoder:
         Raises BufferTooSmall, and writes nothing, if they do not fit, BadArgument if the place
         is outside ``out`` or not on a 2-byte boundary.
         """
-        return self._write(packet, out, offset_bytes, 0, False)
+        return self._write(packet, out, offset_bytes, 0, DECODE)
 
     def recover(self, packet, Py_ssize_t samples):
         """PCM of the loss of ``samples`` just before ``packet``, from the copy it carries.
@@ -232,22 +238,22 @@ cdef class Decoder:
         long as one frame of ``packet``, is in the copy; what comes before it, and all of it when
         the packet has none, is concealed. ``samples`` is a multiple of 2.5 ms up to 120 ms.
         """
-        return self._fresh(packet, self._loss(samples), True)
+        return self._fresh(packet, self._loss(samples), RECOVER)
 
     def recover_into(self, packet, Py_ssize_t samples, out, Py_ssize_t offset_bytes=0):
         """Like recover, written at ``out[offset_bytes:]``; returns ``samples``."""
-        return self._write(packet, out, offset_bytes, self._loss(samples), True)
+        return self._write(packet, out, offset_bytes, self._loss(samples), RECOVER)
 
     def conceal(self, Py_ssize_t samples):
         """PCM that bridges a loss of ``samples``, a multiple of 2.5 ms up to 120 ms.
 
         It continues what was last heard and fades with each further call.
         """
-        return self._fresh(None, self._loss(samples), False)
+        return self._fresh(None, self._loss(samples), CONCEAL)
 
     def conceal_into(self, Py_ssize_t samples, out, Py_ssize_t offset_bytes=0):
         """Like conceal, written at ``out[offset_bytes:]``; returns ``samples``."""
-        return self._write(None, out, offset_bytes, self._loss(samples), False)
+        return self._write(None, out, offset_bytes, self._loss(samples), CONCEAL)
 
     def reset(self):
         """Forget the stream; the next packet starts a new one."""
@@ -277,15 +283,15 @@ cdef class Decoder:
                 f"samples={samples}: a loss is a multiple of 2.5 ms ({step} samples) up to 120 ms")
         return <int>samples
 
-    cdef bytes _fresh(self, object packet, int samples, bint fec):
-        """``samples`` of new PCM: of ``packet``, of the loss before it, or concealed (None)."""
+    cdef bytes _fresh(self, object packet, int samples, Way way):
+        """``samples`` of new PCM."""
         cdef bytes pcm = PyBytes_FromStringAndSize(NULL, 2 * self.channels * samples)
-        self._run(packet, <short *>PyBytes_AS_STRING(pcm), samples, fec)
+        self._run(packet, <short *>PyBytes_AS_STRING(pcm), samples, way)
         return pcm
 
     cdef int _write(
             self, object packet, object out, Py_ssize_t offset_bytes, int samples,
-            bint fec) except -1:
+            Way way) except -1:
         """The same into a caller's buffer; ``samples`` 0 means as many as the packet has."""
         cdef Py_buffer view
         cdef Py_ssize_t room
@@ -302,30 +308,30 @@ cdef class Decoder:
             if room < (samples or 1):
                 raise BufferTooSmall(
                     f"{view.len - offset_bytes} bytes are left in the buffer for PCM")
-            return self._run(packet, <short *>place, samples or <int>room, fec)
+            return self._run(packet, <short *>place, samples or <int>room, way)
         finally:
             PyBuffer_Release(&view)
 
-    cdef int _run(self, object packet, short *pcm, int samples, bint fec) except -1:
+    cdef int _run(self, object packet, short *pcm, int samples, Way way) except -1:
         cdef Py_buffer view
-        if packet is None:
+        if way == CONCEAL:
             return self._call(NULL, 0, pcm, samples, False)
         PyObject_GetBuffer(packet, &view, PyBUF_SIMPLE)
         try:
             _check_packet_size(view.len)
             return self._call(
-                <const unsigned char *>view.buf, <int>view.len, pcm, samples, fec)
+                <const unsigned char *>view.buf, <int>view.len, pcm, samples, way == RECOVER)
         finally:
             PyBuffer_Release(&view)
 
     cdef int _call(
             self, const unsigned char *packet, int packet_bytes, short *pcm, int samples,
-            bint fec) except -1:
+            bint recover) except -1:
         cdef int written
         self._enter()
         with nogil:
             written = libopus.opus_decode(
-                self.decoder, packet, packet_bytes, pcm, samples, fec)
+                self.decoder, packet, packet_bytes, pcm, samples, recover)
         self.busy = False
         if written < 0:
             raise _error(written, "decoding a packet")
