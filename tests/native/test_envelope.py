@@ -164,7 +164,7 @@ def test_absent_numbers_are_none() -> None:
         media_event(chunk="7e2"),
         media_event(chunk='"7x"'),
         media_event(chunk='"1_000"'),
-        media_event(chunk='"٧"'),
+        media_event(chunk='"\u0667"'),
         media_event(chunk="true"),
         media_event(chunk="null"),
         media_event(chunk="{}"),

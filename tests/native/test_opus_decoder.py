@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from array import array
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,9 @@ from _native.opus import (
 )
 from tests.support.speech import speech_packets, two_cities_pcm
 
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
 RATES_HZ = (8000, 12000, 16000, 24000, 48000)
 
 
@@ -36,9 +40,7 @@ def snr_db(reference: npt.NDArray[np.float64], heard: npt.NDArray[np.float64]) -
     return float(10 * np.log10(np.sum(reference**2) / np.sum((reference - heard) ** 2)))
 
 
-def resampled(
-    signal: npt.NDArray[np.float64], samples: int
-) -> npt.NDArray[np.float64]:
+def resampled(signal: npt.NDArray[np.float64], samples: int) -> npt.NDArray[np.float64]:
     """The same signal in fewer samples, without what lies above the new Nyquist frequency."""
     spectrum = np.fft.rfft(signal)[: samples // 2 + 1]
     return np.fft.irfft(spectrum * (samples / signal.size), samples)
@@ -217,12 +219,14 @@ class TestInto:
             assert placed.decode(packet) == fresh.decode(packet)
 
     @pytest.mark.parametrize("out", [array("h", bytes(640)), np.zeros(320, np.int16)])
-    def test_takes_any_writable_buffer(self, out: array[int] | npt.NDArray[np.int16]) -> None:
+    def test_takes_any_writable_buffer(self, out: Buffer) -> None:
         packet = speech_packets(1)[0]
         assert Decoder(16000).decode_into(packet, out) == 320
         assert bytes(out) == Decoder(16000).decode(packet)
 
-    @pytest.mark.parametrize(("room", "offset"), [(638, 0), (640, 2), (0, 0), (640, 640), (640, 639)])
+    @pytest.mark.parametrize(
+        ("room", "offset"), [(638, 0), (640, 2), (0, 0), (640, 640), (640, 639)]
+    )
     def test_a_buffer_too_small_is_left_as_it_was(self, room: int, offset: int) -> None:
         packet = speech_packets(1)[0]
         decoder = Decoder(16000)
@@ -274,7 +278,9 @@ def test_a_loss_opus_cannot_fill_is_refused(samples: int) -> None:
         decoder.recover(speech_packets(1)[0], samples)
 
 
-@pytest.mark.parametrize(("rate_hz", "channels"), [(44100, 1), (0, 1), (-8000, 1), (16000, 0), (16000, 3)])
+@pytest.mark.parametrize(
+    ("rate_hz", "channels"), [(44100, 1), (0, 1), (-8000, 1), (16000, 0), (16000, 3)]
+)
 def test_a_form_opus_does_not_have_is_refused(rate_hz: int, channels: int) -> None:
     with pytest.raises(BadArgument) as raised:
         Decoder(rate_hz, channels)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from _native.opus import BadArgument, Decoder, Encoder, InvalidPacket, packet_samples
@@ -81,7 +83,7 @@ def test_pcm_between_samples_is_refused() -> None:
         {"channels": 6},
     ],
 )
-def test_an_option_opus_does_not_have_is_refused_by_name(options: dict[str, int]) -> None:
+def test_an_option_opus_does_not_have_is_refused_by_name(options: dict[str, Any]) -> None:
     (name, value), *_ = options.items()
     with pytest.raises(BadArgument, match=f"{name}={value}"):
         Encoder(**options)

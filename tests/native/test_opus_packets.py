@@ -39,7 +39,9 @@ def test_reads_each_configuration_of_rfc_6716_table_2(configuration: int, stereo
         packet_samples(bytes([toc | 3, most + 1]))
 
 
-@pytest.mark.parametrize("packet", [b"", b"\x01\x00", b"\x02", b"\x03", b"\x03\x00", b"\x02\x05\x00"])
+@pytest.mark.parametrize(
+    "packet", [b"", b"\x01\x00", b"\x02", b"\x03", b"\x03\x00", b"\x02\x05\x00"]
+)
 def test_what_is_no_packet_is_refused_by_every_question(packet: bytes) -> None:
     for question in (packet_samples, packet_channels, packet_has_fec):
         with pytest.raises(InvalidPacket):

@@ -24,15 +24,23 @@ REPOSITORY = Path(__file__).parents[2]
 def two_cities_pcm() -> bytes:
     """44 s of one reader, s16le mono at 48 kHz."""
     resource = files("moonshine_voice") / "assets" / "two_cities.wav"
-    with as_file(resource) as path, wave.open(str(path)) as wav:
+    with as_file(resource) as path, wave.open(str(path), "rb") as wav:
         assert (wav.getnchannels(), wav.getsampwidth(), wav.getframerate()) == (1, 2, 48000)
         return wav.readframes(wav.getnframes())
 
 
-def speech_packets(count: int, *, frame_ms: float = 20, **encoder_options: int) -> list[bytes]:
+def speech_packets(
+    count: int,
+    *,
+    frame_ms: float = 20,
+    bitrate_bps: int = 32000,
+    fec: bool = False,
+    dtx: bool = False,
+    loss_percent: int = 0,
+) -> list[bytes]:
     """The first ``count`` packets of two_cities, mono from 48 kHz; options are the Encoder's."""
     pcm = two_cities_pcm()
-    encoder = Encoder(48000, 1, **encoder_options)
+    encoder = Encoder(bitrate_bps=bitrate_bps, fec=fec, dtx=dtx, loss_percent=loss_percent)
     size = int(96 * frame_ms)
     return [encoder.encode(pcm[start : start + size]) for start in range(0, count * size, size)]
 
