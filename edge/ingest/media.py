@@ -130,6 +130,7 @@ class MediaReceiver:
     def closed(self, close: Close) -> None:
         """Whatever the reason: what was heard so far is flushed."""
         self._socket = None
+        self._repeats.summarize()
         if self._ending is not None:
             self._ending.cancel()
             self._ending = None
@@ -152,7 +153,7 @@ class MediaReceiver:
 
     def tag_failed(self, tag: str, code: str, message: str) -> None:
         """Tell the client, if it understands, that this tag is over."""
-        self._repeats.warning("tag_refused", code=code, reason=message)
+        self._repeats.note(f"tag refused: {code}", reason=message)
         if self._query.errors and self._socket is not None:
             error = ErrorEvent(code=code, message=message, tag=tag)
             self._socket.send_text(encode_message(error))
@@ -198,7 +199,7 @@ class MediaReceiver:
             event = decode_event(data)
         except BadEvent as problem:
             self._counts.bad_events += 1
-            self._repeats.warning("bad_event", reason=str(problem))
+            self._repeats.note(f"bad event: {problem}")
             return
         match event:
             case Media(payload=b""):
@@ -212,7 +213,7 @@ class MediaReceiver:
             case SessionEnd():
                 self._end(session)
             case PeerInfo():
-                _log.info("peer_info", application=event.application, version=event.version)
+                _log.info("peer introduced itself", application=event.application, version=event.version)
             case None:
                 self._counts.ignored_events += 1
 
@@ -248,7 +249,8 @@ class MediaReceiver:
         socket = self._socket
         if socket is not None and socket.is_open:
             self._counts.slowed += 1
-            self._repeats.warning("too_many_events", limit_per_s=self._host.settings.max_events_per_s)
+            limit = self._host.settings.max_events_per_s
+            self._repeats.note("too many events; reading more slowly", limit_per_s=limit)
             socket.pause()
             asyncio.get_running_loop().call_later(wait_s, socket.resume)
 

@@ -118,6 +118,7 @@ class Dumps:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), _FLUSH_S)
             await self._flush()
+        await self._flush()
 
     async def _flush(self) -> None:
         waiting, self._waiting = self._waiting, {}
@@ -128,7 +129,7 @@ class Dumps:
             await asyncio.to_thread(_append, waiting)
         except OSError as error:
             self.dropped += sum(lines.count(b"\n") for lines in waiting.values())
-            _log.error("dump_failed", path=str(self._base), error=error.strerror)
+            _log.error("recording failed", path=str(self._base), error=error.strerror)
         finally:
             self._bytes -= size
 
