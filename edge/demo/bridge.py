@@ -2,13 +2,13 @@
 
 The wire format is Voximplant's as the bridge writes it: numbers as JSON strings, ``event`` at both
 ends of an object. ``chunk`` is the RTP sequence number unwrapped (it starts anywhere from 0 to
-65535), ``timestamp`` the RTP timestamp on a time base common to all tags. No socket is touched here.
+65535), ``timestamp`` the RTP timestamp on a time base common to all tags. No socket is used here.
 """
 
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import log10
 from random import Random
 
@@ -45,6 +45,8 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     late: float = 0.01
     """Share of a tag's packets that arrive one or two packets late."""
     bitrate_bps: int = 32000
+    dtx: bool = True
+    """Leave packets out while a speaker is silent."""
     audio_levels: bool = True
     """Newer bridges add ``audioLevel`` and ``vad``."""
     seed: int = 1
@@ -124,22 +126,20 @@ def build_schedule(
     return Schedule(departures, tallies, audio_s)
 
 
-def encode_frames(speech: Speech, line: Line) -> list[tuple[bytes, int]]:
+def encode_frames(speech: Speech, line: Line) -> Iterator[tuple[bytes, int]]:
     """Opus packets of 20 ms, each with its RFC 6464 audio level; the last frame is zero-padded."""
     encoder = Encoder(
         speech.rate_hz,
         1,
         bitrate_bps=line.bitrate_bps,
         fec=True,
-        dtx=True,
+        dtx=line.dtx,
         loss_percent=max(1, round(100 * line.loss)),
     )
     frame_bytes = 2 * (speech.rate_hz * FRAME_MS // 1000)
-    frames = []
     for start in range(0, len(speech.pcm), frame_bytes):
         pcm = speech.pcm[start : start + frame_bytes].ljust(frame_bytes, b"\0")
-        frames.append((encoder.encode(pcm), audio_level(pcm)))
-    return frames
+        yield encoder.encode(pcm), audio_level(pcm)
 
 
 def audio_level(pcm: bytes) -> int:

@@ -98,17 +98,17 @@ def transcribe_url(address: str, defaults: Mapping[str, str]) -> str:
     query where it does not name them, and a ``sessionId`` of our own where it has none.
     Raises ``Unreachable`` for what is not such a URL.
     """
-    parts = urlsplit(address if "://" in address else f"ws://{address}")
+    problem = Unreachable(
+        f"{address!r} is not a gateway's address; use http://HOST:PORT"
+        " or ws://HOST:PORT/transcribe?sessionId=NAME"
+    )
     try:
-        scheme, host = _SCHEMES.get(parts.scheme.lower()), parts.hostname
-        _ = parts.port
+        parts = urlsplit(address if "://" in address else f"ws://{address}")
+        scheme, host, _ = _SCHEMES.get(parts.scheme), parts.hostname, parts.port
     except ValueError:
-        scheme = host = None
+        raise problem from None
     if scheme is None or not host or any(c.isspace() for c in address):
-        raise Unreachable(
-            f"{address!r} is not a gateway's address; use http://HOST:PORT"
-            " or ws://HOST:PORT/transcribe?sessionId=NAME"
-        )
+        raise problem
     query = parse_qsl(parts.query, keep_blank_values=True)
     given = {name for name, _ in query}
     session = {"sessionId": f"edgescribe-{secrets.token_hex(6)}"}

@@ -15,7 +15,7 @@ from edge.errors import EdgescribeError, MissingDependency
 
 OPUS_RATES_HZ = (8000, 12000, 16000, 24000, 48000)
 """Input rates of an Opus encoder (RFC 6716 section 2.1.3)."""
-_LONGEST_S = 4 * 3600
+_LONGEST_S = 2 * 3600
 
 Samples = npt.NDArray[np.int16]
 
