@@ -53,11 +53,7 @@ def extension(name: str, *, opus: bool = False) -> Extension:
 
 setup(
     ext_modules=cythonize(
-        [
-            built
-            for built in (extension("opus", opus=True), extension("frames"), extension("envelope"))
-            if os.path.exists(built.sources[0])
-        ],
+        [extension("opus", opus=True), extension("frames"), extension("envelope")],
         language_level=3,
         compiler_directives={
             "boundscheck": DEBUG,
