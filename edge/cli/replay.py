@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from pathlib import Path
 
@@ -13,12 +14,6 @@ from edge.demo.client import CONNECT_TIMEOUT_S, ServerMessage
 from edge.demo.replay import Replayed, replay
 from edge.demo.screen import Screen
 from edge.errors import EdgescribeError
-
-HELP = "send a recorded conversation to a gateway and print what it hears"
-EXAMPLE = """example:
-  edgescribe replay media.jsonl ws://127.0.0.1:8080/transcribe --speed 2
-  edgescribe replay media.jsonl http://127.0.0.1:8080 --speed 0 --assert-min-finals 3
-"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--headers",
         type=_headers,
+        default=os.environ.get("REPLAY_HEADERS"),
         metavar="JSON",
         help="extra request headers as a JSON object (environment: REPLAY_HEADERS)",
     )

@@ -9,15 +9,9 @@ from pathlib import Path
 
 import msgspec
 
-from edge.demo.gateway import running
+from edge.demo.gateway import GatewayFailed, running
 from edge.demo.speech import Speech, read_wav
 from edge.demo.transcriber import Segment, Transcript, transcribe
-
-HELP = "turn a WAV file into text"
-EXAMPLE = """example:
-  edgescribe transcribe talk.wav
-  edgescribe transcribe talk.wav http://127.0.0.1:8080 --format json
-"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,6 +63,10 @@ async def _transcribe(speech: Speech, address: str | None, print_lines: bool) ->
                 on_segment=show,
                 on_progress=progress,
             )
+    except GatewayFailed as error:
+        note.clear()
+        print(error.log, file=sys.stderr)
+        raise
     finally:
         note.clear()
 

@@ -27,7 +27,12 @@ _LOG_LINES = 8
 
 
 class GatewayFailed(EdgescribeError):
-    """The gateway did not start, or did not stop as it should; holds the end of its log."""
+    """The gateway did not start, or did not stop as it should."""
+
+    def __init__(self, message: str, log: str) -> None:
+        self.log = log
+        """The last lines it wrote."""
+        super().__init__(message)
 
 
 class GatewayProcess:
@@ -55,29 +60,28 @@ class GatewayProcess:
         while True:
             if self._process.poll() is not None:
                 status = self._process.returncode
-                raise GatewayFailed(f"the gateway stopped with status {status}:\n{self.log_end()}")
+                raise self.failed(f"stopped with status {status}")
             if await asyncio.to_thread(self._get, "/ready") is not None:
                 return
             waited_s = time.monotonic() - started_s
             if waited_s > READY_WITHIN_S:
-                raise GatewayFailed(
-                    f"the gateway was not ready within {READY_WITHIN_S:g} s:\n{self.log_end()}"
-                )
+                raise self.failed(f"was not ready within {READY_WITHIN_S:g} s")
             if waited_s - told_s >= 0.5:
                 told_s = waited_s
                 on_wait(waited_s)
             await asyncio.sleep(0.1)
 
     async def metrics(self) -> Counter[str]:
-        """Each sample of ``/metrics``, summed over workers and labels."""
+        """Each counter of ``/metrics``, summed over labels."""
         text = await asyncio.to_thread(self._get, "/metrics")
         if text is None:
-            raise GatewayFailed(f"http://{self.address}/metrics did not answer")
-        samples: Counter[str] = Counter()
+            raise self.failed("did not answer /metrics")
+        counters: Counter[str] = Counter()
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
-                samples[sample.name] += sample.value  # type: ignore[assignment]
-        return samples
+                if sample.name == f"{family.name}_total":
+                    counters[sample.name] += round(sample.value)
+        return counters
 
     def pids(self) -> list[int]:
         """The processes of the gateway, its own first; empty where there is no ``/proc``."""
@@ -88,13 +92,14 @@ class GatewayProcess:
         used = [cpu_s(pid) for pid in self.pids()]
         return sum(used) if used else None
 
-    def log_end(self) -> str:
-        """The last lines it wrote, indented."""
+    def failed(self, how: str) -> GatewayFailed:
+        """An error about this gateway, with the end of its log."""
         try:
             lines = self._log.read_text(errors="replace").splitlines()
         except OSError:
             lines = []
-        return "\n".join(f"  | {line}" for line in lines[-_LOG_LINES:]) or "  | (it wrote nothing)"
+        log = "\n".join(f"  | {line}" for line in lines[-_LOG_LINES:])
+        return GatewayFailed(f"the gateway {how}", log or "  | (it wrote nothing)")
 
     async def stop(self) -> int:
         """Send SIGTERM, wait, return the exit status.
@@ -109,14 +114,13 @@ class GatewayProcess:
             self.exit_status = await asyncio.to_thread(self._process.wait, STOP_WITHIN_S)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise GatewayFailed(
-                f"the gateway was still running {STOP_WITHIN_S:g} s after SIGTERM"
-                f" and was killed:\n{self.log_end()}"
+            raise self.failed(
+                f"was still running {STOP_WITHIN_S:g} s after SIGTERM and was killed"
             ) from None
         left = [pid for pid in family if await self._outlives(pid)]
         if left:
             self.kill()
-            raise GatewayFailed(f"the gateway left processes behind: {left}")
+            raise self.failed(f"left processes behind: {left}")
         return self.exit_status
 
     def kill(self) -> None:
@@ -190,7 +194,7 @@ async def running(
                 gateway.kill()
             raise
         if status := await gateway.stop():
-            raise GatewayFailed(f"the gateway ended with status {status}:\n{gateway.log_end()}")
+            raise gateway.failed(f"ended with status {status}")
 
 
 def free_port() -> int:
