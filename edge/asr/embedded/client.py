@@ -112,20 +112,24 @@ class InferenceClient(asyncio.Protocol):
         if self._refusal is not None:
             raise RecognizerRefused(f"embedded recognizer: {self._refusal}")
 
-    def decode(self, stream: int, segment: int, kind: Kind, pcm: bytes, then: OnAnswer) -> int:
-        """Ask for the text of a segment; the number of the request.
+    def next_id(self) -> int:
+        """A number for the next request."""
+        return next(self._ids)
+
+    def decode(self, request: Decode, then: OnAnswer) -> None:
+        """Ask for the text of a segment.
 
         ``then`` is called once with the answer. Requests other than interims wait for a process
         when there is none; interims are then answered as skipped, from the event loop's next turn.
         """
-        number = next(self._ids)
-        entry = Outstanding(Decode(number, stream, segment, kind, pcm), then)
-        self._outstanding[number] = entry
-        if self._usable and not (kind is Kind.INTERIM and self._clogged()):
+        entry = Outstanding(request, then)
+        self._outstanding[request.id] = entry
+        interim = request.kind is Kind.INTERIM
+        if self._usable and not (interim and self._clogged()):
             self._send(entry)
-        elif kind is Kind.INTERIM:
-            asyncio.get_running_loop().call_soon(self._settle, Answer(number, Outcome.SKIPPED))
-        return number
+        elif interim:
+            skipped = Answer(request.id, Outcome.SKIPPED)
+            asyncio.get_running_loop().call_soon(self._settle, skipped)
 
     def forget(self, number: int) -> None:
         """Nobody wants the answer of this request any more."""

@@ -56,6 +56,10 @@ class Decode(msgspec.Struct, frozen=True, array_like=True):
     kind: Kind
     pcm: bytes
     """Mono s16le at 16 kHz."""
+    context: int = 0
+    """Samples at the beginning of ``pcm`` that belong to the utterance before."""
+    prefix: tuple[int, ...] = ()
+    """Tokens of that utterance; the answer goes on after them."""
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -71,6 +75,7 @@ class Answer(msgspec.Struct, frozen=True, tag=True, array_like=True):
     outcome: Outcome
     text: str = ""
     mean_log_p: float = 0.0
+    tokens: tuple[int, ...] = ()
     load: float = 0.0
     """Share of the inference threads' time in use lately, 0 to 1."""
 

@@ -148,7 +148,9 @@ class DecodePool:
         if request.kind is Kind.INTERIM and began_s - job.since_s > LONGEST_INTERIM_WAIT_S:
             return Answer(request.id, Outcome.SKIPPED, load=1.0)
         try:
-            decoded = self._engine.transcribe(to_floats(request.pcm), lambda: job.unwanted)
+            decoded = self._engine.transcribe(
+                to_floats(request.pcm), request.context, request.prefix, lambda: job.unwanted
+            )
         except Exception:
             # One bad segment must not end the thread that serves everybody.
             logger.exception("a segment of %d samples could not be decoded", len(request.pcm) // 2)
@@ -156,7 +158,9 @@ class DecodePool:
         load = self._note_busy(time.monotonic() - began_s)
         if decoded is None:
             return Answer(request.id, Outcome.SKIPPED, load=load)
-        return Answer(request.id, Outcome.DONE, decoded.text, decoded.mean_log_p, load)
+        return Answer(
+            request.id, Outcome.DONE, decoded.text, decoded.mean_log_p, decoded.tokens, load
+        )
 
     def _note_busy(self, busy_s: float) -> float:
         """Add a decode to the load, an average that forgets exponentially; the new load."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from edge.asr.embedded.client import InferenceClient
-from edge.asr.embedded.messages import Answer, Kind, Outcome
+from edge.asr.embedded.messages import Answer, Decode, Kind, Outcome
 from edge.asr.embedded.segmenter import (
     RATE_HZ,
     Closed,
@@ -36,12 +36,16 @@ if TYPE_CHECKING:
 
 LANGUAGE: Final = "en"
 LEAST_MEAN_LOG_P: Final = -0.9
-"""Text the model itself thinks this unlikely is no speech (measured on noise)."""
+"""Text that the model finds less likely than this is no speech (measured on noise)."""
+CONTEXT_GAP: Final = RATE_HZ * 17 // 10
+"""The utterance before is context while its end and the next start are no further apart."""
+LONGEST_CONTEXT: Final = RATE_HZ * 8
+LONGEST_WITH_CONTEXT: Final = RATE_HZ * 12
+"""Samples of context and utterance together; a longer utterance needs no context."""
 MOST_UNANSWERED: Final = 8
 """Utterances of one stream that may wait for their text; more means that decoding can't keep up."""
 SPARE_LOAD: Final = 0.35
 """Below this load interims come twice as often."""
-BYTES_PER_MS: Final = RATE_HZ * 2 / 1000
 
 
 class EmbeddedCounts(msgspec.Struct):
@@ -103,6 +107,8 @@ class EmbeddedStream(RecognizerStream):
         """Samples sent to this stream."""
         self._open: Utterance | None = None
         self._unanswered: deque[Utterance] = deque()
+        self._before: Utterance | None = None
+        """The utterance closed last, while its audio is kept as context of the next."""
         self._commit_at: deque[int] = deque()
         self._drained: list[asyncio.Future[None]] = []
         self._ended = False
@@ -164,8 +170,8 @@ class EmbeddedStream(RecognizerStream):
             return
         assert utterance is not None
         if isinstance(decision, Paused):
-            pcm = self._cut(decision.start, decision.end)
-            utterance.guess = self._decode(utterance, Kind.SPECULATIVE, pcm)
+            kind = Kind.SPECULATIVE
+            utterance.guess = self._decode(utterance, kind, decision.start, decision.end)
             utterance.interim_at = decision.end
         elif isinstance(decision, Resumed):
             self._take_guess_as_interim(utterance)
@@ -177,10 +183,10 @@ class EmbeddedStream(RecognizerStream):
 
     def _close(self, utterance: Utterance, closed: Closed) -> None:
         utterance.closed = closed
+        self._before = utterance if closed.end - closed.start <= LONGEST_CONTEXT else None
         self._unanswered.append(utterance)
         if utterance.guess is None:
-            pcm = self._cut(closed.start, closed.end)
-            utterance.guess = self._decode(utterance, Kind.FINAL, pcm)
+            utterance.guess = self._decode(utterance, Kind.FINAL, closed.start, closed.end)
         self._emit_finals()
         if len(self._unanswered) > MOST_UNANSWERED:
             self._end(RecognizerBusy("embedded recognizer: decoding cannot keep up"))
@@ -205,10 +211,12 @@ class EmbeddedStream(RecognizerStream):
         if utterance.interim is not None:
             self._counts.interims_skipped += 1
             return
-        pcm = self._cut(self._segmenter.start, position)
-        utterance.interim = self._decode(utterance, Kind.INTERIM, pcm)
+        start = self._segmenter.start
+        utterance.interim = self._decode(utterance, Kind.INTERIM, start, position)
 
-    def _decode(self, utterance: Utterance, kind: Kind, pcm: bytes) -> int:
+    def _decode(self, utterance: Utterance, kind: Kind, start: int, end: int) -> int:
+        """Request the text of the samples from ``start`` to ``end``; the number of the request."""
+
         def then(answer: Answer) -> None:
             if self._ended:
                 return
@@ -219,7 +227,28 @@ class EmbeddedStream(RecognizerStream):
                 if utterance is self._open:
                     self._emit_interim(utterance, answer)
 
-        return self._client.decode(self._number, utterance.segment, kind, pcm, then)
+        number = self._client.next_id()
+        begin, prefix = self._context(start, end)
+        request = Decode(
+            id=number,
+            stream=self._number,
+            segment=utterance.segment,
+            kind=kind,
+            pcm=self._cut(begin, end),
+            context=start - begin,
+            prefix=prefix,
+        )
+        self._client.decode(request, then)
+        return number
+
+    def _context(self, start: int, end: int) -> tuple[int, tuple[int, ...]]:
+        """Where to begin, and the tokens so far, to decode the audio from ``start`` to ``end``."""
+        before = self._before
+        if before is not None and before.closed is not None and before.answer is not None:
+            near = start - before.closed.end <= CONTEXT_GAP
+            if near and end - before.closed.start <= LONGEST_WITH_CONTEXT:
+                return before.closed.start, before.answer.tokens
+        return start, ()
 
     def _guess_answered(self, utterance: Utterance, answer: Answer) -> None:
         if answer.outcome is Outcome.DONE:
@@ -254,6 +283,8 @@ class EmbeddedStream(RecognizerStream):
                 break
             self._unanswered.popleft()
             if not self._is_likely(answer):
+                if self._before is utterance:
+                    self._before = None
                 continue
             self._counts.finals += 1
             self._emit(
@@ -280,7 +311,14 @@ class EmbeddedStream(RecognizerStream):
 
     def _trim(self) -> None:
         """Forget audio that no segment needs any more."""
-        unneeded = self._segmenter.needed_from - self._audio_from
+        needed = self._segmenter.needed_from
+        before = self._before.closed if self._before is not None else None
+        if before is not None:
+            if needed - before.end > CONTEXT_GAP:
+                self._before = None
+            else:
+                needed = min(needed, before.start)
+        unneeded = needed - self._audio_from
         if unneeded > 0:
             del self._audio[: unneeded * 2]
             self._audio_from += unneeded
