@@ -1,0 +1,553 @@
+"""WebSocket frames (RFC 6455 section 5) to whole messages and back.
+
+Sans-IO: bytes in, messages out, no clocks and no sockets. Extensions are never negotiated, so the
+reserved bits must be zero. A message that arrives in one piece is unmasked straight into the
+object that is handed out; one that arrives in pieces grows in place. The GIL is never released:
+a frame is less work than letting go of it would be.
+
+    FrameError                 code: what the close frame must say (RFC 6455 section 7.4.1)
+        1002                   reserved bit or opcode, wrong masking, bad control or close frame
+        1007                   a text message or a close reason is not UTF-8
+        1009                   a message is longer than ``max_message_bytes``
+"""
+
+cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.ref cimport Py_XDECREF, PyObject
+from libc.stdint cimport INT64_MAX, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+cdef extern from "Python.h":
+    int _PyBytes_Resize(PyObject **bytes, Py_ssize_t size) except -1
+
+cdef extern from *:
+    """
+    static PyObject *edgescribe_new_bytes(Py_ssize_t size) {
+        return PyBytes_FromStringAndSize(NULL, size);
+    }
+    static char *edgescribe_bytes_start(PyObject *bytes) {
+        return PyBytes_AS_STRING(bytes);
+    }
+    """
+    PyObject *edgescribe_new_bytes(Py_ssize_t size) except NULL
+    char *edgescribe_bytes_start(PyObject *bytes) noexcept
+
+cdef enum:
+    # RFC 6455 section 5.2: 2 bytes, 8 of extended length, 4 of masking key.
+    MAX_HEAD_BYTES = 14
+    MAX_CONTROL_BYTES = 125
+    MAX_REASON_BYTES = 123
+    # What a header alone can make the decoder allocate; a longer message grows as it arrives.
+    FIRST_ALLOCATION_BYTES = 65536
+
+CONTINUATION = 0
+TEXT = 1
+BINARY = 2
+CLOSE = 8
+PING = 9
+PONG = 10
+
+cdef enum:
+    _CONTINUATION = 0
+    _TEXT = 1
+    _BINARY = 2
+    _CLOSE = 8
+    _PING = 9
+    _PONG = 10
+
+cdef enum:
+    PROTOCOL_ERROR = 1002
+    NO_STATUS = 1005
+    INVALID_DATA = 1007
+    TOO_BIG = 1009
+
+cdef uint64_t HIGH_BITS = 0x8080808080808080ULL
+
+
+class FrameError(Exception):
+    """The peer broke the protocol; ``code`` and the text belong into the close frame."""
+
+    def __init__(self, code, reason):
+        self.code = code
+        super().__init__(reason)
+
+
+cdef inline uint32_t _load_key(const uint8_t *at) noexcept nogil:
+    cdef uint32_t key
+    memcpy(&key, at, 4)
+    return key
+
+
+cdef inline uint32_t _turn_key(uint32_t key, Py_ssize_t used) noexcept nogil:
+    """The key as it stands after ``used`` bytes, on a little- or big-endian machine alike."""
+    cdef uint8_t plain[4]
+    cdef uint8_t turned[4]
+    cdef int i
+    memcpy(plain, &key, 4)
+    for i in range(4):
+        turned[i] = plain[(used + i) & 3]
+    return _load_key(turned)
+
+
+cdef uint64_t _unmask(
+    uint8_t *to, const uint8_t *source, Py_ssize_t size, uint32_t key
+) noexcept nogil:
+    """Copy ``size`` bytes xor ``key``; the high bits of the answer tell whether all are ASCII."""
+    cdef uint64_t wide = (<uint64_t>key << 32) | key
+    cdef uint64_t word, seen = 0
+    cdef Py_ssize_t i = 0
+    cdef Py_ssize_t words = size & ~<Py_ssize_t>7
+    while i < words:
+        memcpy(&word, source + i, 8)
+        word ^= wide
+        seen |= word
+        memcpy(to + i, &word, 8)
+        i += 8
+    if i < size:
+        word = 0
+        memcpy(&word, source + i, size - i)
+        word ^= wide
+        memcpy(to + i, &word, size - i)
+        # The key also fell on the bytes past the end: cut them off before looking.
+        wide = 0
+        memcpy(&wide, &word, size - i)
+        seen |= wide
+    return seen & HIGH_BITS
+
+
+cdef bint _is_utf8(const uint8_t *at, Py_ssize_t size) noexcept nogil:
+    """RFC 3629: shortest form only, no surrogates, nothing above U+10FFFF."""
+    cdef const uint8_t *end = at + size
+    cdef uint64_t word
+    cdef uint8_t lead, low, high
+    cdef int more
+    while at < end:
+        if end - at >= 8:
+            memcpy(&word, at, 8)
+            if not word & HIGH_BITS:
+                at += 8
+                continue
+        lead = at[0]
+        at += 1
+        if lead < 0x80:
+            continue
+        low = 0x80
+        high = 0xBF
+        if 0xC2 <= lead <= 0xDF:
+            more = 1
+        elif 0xE0 <= lead <= 0xEF:
+            more = 2
+            if lead == 0xE0:
+                low = 0xA0
+            elif lead == 0xED:
+                high = 0x9F
+        elif 0xF0 <= lead <= 0xF4:
+            more = 3
+            if lead == 0xF0:
+                low = 0x90
+            elif lead == 0xF4:
+                high = 0x8F
+        else:
+            return False
+        if end - at < more or not low <= at[0] <= high:
+            return False
+        at += 1
+        while more > 1:
+            if at[0] & 0xC0 != 0x80:
+                return False
+            at += 1
+            more -= 1
+    return True
+
+
+cdef inline bint _is_close_code(int code) noexcept nogil:
+    """Whether a close frame may carry ``code`` (RFC 6455 section 7.4 and the IANA registry)."""
+    return (
+        1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
+    )
+
+
+@cython.final
+cdef class Decoder:
+    """Frames of one direction of one connection to messages and control frames.
+
+    ``masked`` says what the peer must do: True when the peer is a client. Not for several threads
+    at a time.
+    """
+
+    cdef bytes _data
+    cdef Py_ssize_t _at
+    cdef Py_ssize_t _max_bytes
+    cdef bint _masked
+    # What ended the stream: a close frame, or a violation that is raised after the items before it.
+    cdef bint _closed
+    cdef int _fault_code
+    cdef str _reason
+    cdef bint _raised
+    # The frame being read.
+    cdef uint8_t _head[MAX_HEAD_BYTES]
+    cdef uint8_t _head_bytes
+    cdef bint _in_payload
+    cdef bint _fin
+    cdef uint8_t _opcode
+    cdef uint32_t _key
+    cdef Py_ssize_t _left
+    cdef uint8_t _control[MAX_CONTROL_BYTES]
+    cdef uint8_t _control_bytes
+    # The message being put together; its opcode is 0 between messages.
+    cdef uint8_t _message_opcode
+    cdef uint64_t _high_bits
+    cdef PyObject *_message
+    cdef Py_ssize_t _message_bytes
+    cdef Py_ssize_t _message_room
+
+    def __cinit__(self, Py_ssize_t max_message_bytes, *, bint masked=True):
+        if max_message_bytes < 1:
+            raise ValueError(f"max_message_bytes={max_message_bytes}: at least 1")
+        self._max_bytes = max_message_bytes
+        self._masked = masked
+
+    def __dealloc__(self):
+        Py_XDECREF(self._message)
+
+    @property
+    def pending(self):
+        """Whether ``decode(b"")`` has something to return or to raise."""
+        return self._data is not None or (self._fault_code != 0 and not self._raised)
+
+    @property
+    def ended(self):
+        """Whether a close frame or a violation ended the stream; later bytes are dropped."""
+        return self._closed or self._fault_code != 0
+
+    def decode(self, bytes data not None, Py_ssize_t limit=cython.cast(Py_ssize_t, INT64_MAX)):
+        """Take ``data`` and return up to ``limit`` items ``(opcode, payload)``, in order.
+
+        An item is a whole text or binary message or one control frame. What is left over is kept:
+        ``pending`` tells, and ``decode(b"")`` goes on. A violation raises ``FrameError`` once all
+        items before it were returned, and again on every later call.
+        """
+        cdef list items = []
+        if not self._closed and self._fault_code == 0:
+            if self._data is None:
+                self._data = data
+                self._at = 0
+            elif data:
+                self._data = self._data[self._at :] + data
+                self._at = 0
+            self._run(items, limit)
+            if self._at == PyBytes_GET_SIZE(self._data):
+                self._data = None
+        if self._closed or self._fault_code:
+            self._data = None
+            self._drop_message()
+        if self._fault_code and not items:
+            self._raised = True
+            raise FrameError(self._fault_code, self._reason)
+        return items
+
+    cdef int _run(self, list items, Py_ssize_t limit) except -1:
+        """Decode ``_data`` from ``_at`` on until it ends, ``limit`` items are there, or a fault."""
+        cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(self._data)
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(self._data)
+        cdef Py_ssize_t at = self._at
+        cdef Py_ssize_t count = 0
+        cdef Py_ssize_t used
+        while at < size and count < limit and not self._closed and self._fault_code == 0:
+            if not self._in_payload:
+                used = self._read_head(data + at, size - at)
+                if used < 0:
+                    break
+                at += used
+                if not self._in_payload:
+                    break
+            used = min(self._left, size - at)
+            if self._take(items, data + at, used):
+                count += 1
+            at += used
+        self._at = at
+        return 0
+
+    cdef Py_ssize_t _read_head(self, const uint8_t *data, Py_ssize_t size) noexcept:
+        """Read a frame's header, perhaps continued from the last chunk: bytes used, -1 = fault."""
+        cdef Py_ssize_t before = self._head_bytes
+        cdef Py_ssize_t taken, needed
+        if before == 0:
+            needed = self._parse_head(data, size)
+            if needed != 0:
+                return needed
+            memcpy(self._head, data, size)
+            self._head_bytes = <uint8_t>size
+            return size
+        taken = min(MAX_HEAD_BYTES - before, size)
+        memcpy(self._head + before, data, taken)
+        needed = self._parse_head(self._head, before + taken)
+        if needed < 0:
+            return -1
+        if needed == 0:
+            self._head_bytes = <uint8_t>(before + taken)
+            return taken
+        self._head_bytes = 0
+        return needed - before
+
+    cdef Py_ssize_t _parse_head(self, const uint8_t *head, Py_ssize_t size) noexcept:
+        """Length of the header at ``head``; 0 when it is incomplete, -1 on a violation."""
+        cdef int opcode, short_length
+        cdef bint fin
+        cdef Py_ssize_t needed = 2
+        cdef uint64_t length
+        cdef int i
+        if size < 2:
+            return 0
+        fin = head[0] >> 7
+        opcode = head[0] & 0x0F
+        short_length = head[1] & 0x7F
+        if head[0] & 0x70:
+            return self._fault(PROTOCOL_ERROR, "reserved bits are set")
+        if (head[1] >> 7) != self._masked:
+            return self._fault(
+                PROTOCOL_ERROR, "frame is not masked" if self._masked else "frame is masked"
+            )
+        if opcode >= _CLOSE:
+            if opcode > _PONG:
+                return self._fault(PROTOCOL_ERROR, "unknown opcode")
+            if not fin:
+                return self._fault(PROTOCOL_ERROR, "control frame is fragmented")
+            if short_length > MAX_CONTROL_BYTES:
+                return self._fault(PROTOCOL_ERROR, "control frame is too long")
+        elif opcode > _BINARY:
+            return self._fault(PROTOCOL_ERROR, "unknown opcode")
+        elif opcode == _CONTINUATION:
+            if self._message_opcode == 0:
+                return self._fault(PROTOCOL_ERROR, "continuation of no message")
+        elif self._message_opcode != 0:
+            return self._fault(PROTOCOL_ERROR, "message begins inside another")
+
+        length = short_length
+        if short_length >= 126:
+            needed += 2 if short_length == 126 else 8
+            if size < needed:
+                return 0
+            length = 0
+            for i in range(2, needed):
+                length = (length << 8) | head[i]
+            if length >> 63:
+                return self._fault(PROTOCOL_ERROR, "frame length has its highest bit set")
+        if opcode < _CLOSE and length > <uint64_t>(self._max_bytes - self._message_bytes):
+            return self._fault(TOO_BIG, "message is too long")
+        if self._masked:
+            needed += 4
+            if size < needed:
+                return 0
+            self._key = _load_key(head + needed - 4)
+        self._fin = fin
+        self._opcode = <uint8_t>opcode
+        self._left = <Py_ssize_t>length
+        self._in_payload = True
+        return needed
+
+    cdef bint _take(self, list items, const uint8_t *data, Py_ssize_t size) except -1:
+        """Take ``size`` bytes of the frame's payload; True when they completed an item."""
+        cdef bint complete = size == self._left
+        cdef bytes message
+        cdef uint64_t high_bits
+        if self._opcode >= _CLOSE:
+            _unmask(self._control + self._control_bytes, data, size, self._key)
+            self._control_bytes += <uint8_t>size
+        elif complete and self._fin and self._message_opcode == 0:
+            message = PyBytes_FromStringAndSize(NULL, size)
+            high_bits = 0
+            if size:
+                high_bits = _unmask(
+                    <uint8_t *>PyBytes_AS_STRING(message), data, size, self._key
+                )
+            self._in_payload = False
+            return self._deliver(items, message, high_bits)
+        else:
+            self._append(data, size)
+        self._left -= size
+        if not complete:
+            self._key = _turn_key(self._key, size)
+            return False
+        self._in_payload = False
+        if self._opcode >= _CLOSE:
+            return self._deliver_control(items)
+        if not self._fin:
+            return False
+        return self._deliver(items, self._take_message(), self._high_bits)
+
+    cdef int _append(self, const uint8_t *data, Py_ssize_t size) except -1:
+        """Add payload bytes to the message being put together, growing it in place."""
+        cdef Py_ssize_t needed = self._message_bytes + size
+        cdef Py_ssize_t room
+        if self._message_opcode == 0:
+            self._message_opcode = self._opcode
+            self._high_bits = 0
+        if needed > self._message_room:
+            room = self._message_bytes + min(self._left, FIRST_ALLOCATION_BYTES)
+            room = min(max(room, needed, 2 * self._message_room), self._max_bytes)
+            if self._message is NULL:
+                self._message = edgescribe_new_bytes(room)
+            else:
+                self._resize_message(room)
+            self._message_room = room
+        if size:
+            self._high_bits |= _unmask(
+                <uint8_t *>edgescribe_bytes_start(self._message) + self._message_bytes,
+                data,
+                size,
+                self._key,
+            )
+        self._message_bytes = needed
+        return 0
+
+    cdef int _resize_message(self, Py_ssize_t room) except -1:
+        try:
+            _PyBytes_Resize(&self._message, room)
+        except MemoryError:
+            self._drop_message()
+            raise
+        return 0
+
+    cdef bytes _take_message(self):
+        """The message put together so far, cut to its length; the decoder lets go of it."""
+        cdef bytes message
+        if self._message_bytes == 0:
+            message = b""
+        else:
+            if self._message_bytes != self._message_room:
+                self._resize_message(self._message_bytes)
+            message = <bytes>self._message
+        self._opcode = self._message_opcode
+        self._drop_message()
+        return message
+
+    cdef void _drop_message(self) noexcept:
+        Py_XDECREF(self._message)
+        self._message = NULL
+        self._message_bytes = 0
+        self._message_room = 0
+        self._message_opcode = 0
+
+    cdef bint _deliver(self, list items, bytes message, uint64_t high_bits) except -1:
+        if self._opcode == _TEXT:
+            if high_bits and not _is_utf8(
+                <const uint8_t *>PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message)
+            ):
+                self._fault(INVALID_DATA, "text is not UTF-8")
+                return False
+            items.append((TEXT, message))
+        else:
+            items.append((BINARY, message))
+        return True
+
+    cdef bint _deliver_control(self, list items) except -1:
+        cdef Py_ssize_t size = self._control_bytes
+        cdef int code
+        self._control_bytes = 0
+        if self._opcode == _CLOSE and size:
+            code = (self._control[0] << 8) | self._control[1]
+            if size == 1 or not _is_close_code(code):
+                self._fault(PROTOCOL_ERROR, "close frame has no valid code")
+                return False
+            if not _is_utf8(self._control + 2, size - 2):
+                self._fault(INVALID_DATA, "close reason is not UTF-8")
+                return False
+        if self._opcode == _CLOSE:
+            self._closed = True
+        items.append(
+            (<int>self._opcode, PyBytes_FromStringAndSize(<char *>self._control, size))
+        )
+        return True
+
+    cdef int _fault(self, int code, str reason) noexcept:
+        self._fault_code = code
+        self._reason = reason
+        return -1
+
+
+cdef bytes _encode(int opcode, object payload, bint fin, const uint8_t *key):
+    """One frame; ``key`` points at four bytes, or is NULL for a frame without a mask."""
+    cdef Py_buffer view
+    cdef Py_ssize_t head = 2
+    cdef Py_ssize_t size
+    cdef bytes frame
+    cdef uint8_t *out
+    cdef int i
+    if not (_CONTINUATION <= opcode <= _BINARY or _CLOSE <= opcode <= _PONG):
+        raise ValueError(f"opcode {opcode} does not exist")
+    PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
+    try:
+        size = view.len
+        if opcode >= _CLOSE and (size > MAX_CONTROL_BYTES or not fin):
+            raise ValueError(f"a control frame holds {MAX_CONTROL_BYTES} bytes and is never split")
+        if size > 65535:
+            head = 10
+        elif size > 125:
+            head = 4
+        if key is not NULL:
+            head += 4
+        frame = PyBytes_FromStringAndSize(NULL, head + size)
+        out = <uint8_t *>PyBytes_AS_STRING(frame)
+        out[0] = <uint8_t>((fin << 7) | opcode)
+        if size > 65535:
+            out[1] = 127
+            for i in range(8):
+                out[2 + i] = <uint8_t>(<uint64_t>size >> (8 * (7 - i)))
+        elif size > 125:
+            out[1] = 126
+            out[2] = <uint8_t>(size >> 8)
+            out[3] = <uint8_t>size
+        else:
+            out[1] = <uint8_t>size
+        if key is NULL:
+            memcpy(out + head, view.buf, size)
+        else:
+            out[1] |= 0x80
+            memcpy(out + head - 4, key, 4)
+            _unmask(out + head, <const uint8_t *>view.buf, size, _load_key(key))
+    finally:
+        PyBuffer_Release(&view)
+    return frame
+
+
+def encode(int opcode, object payload, *, bint fin=True):
+    """One frame as a server sends it.
+
+    ``payload`` is any contiguous bytes-like object and is not checked to be UTF-8. ``ValueError``
+    for an opcode that does not exist and for a control frame above 125 bytes.
+    """
+    return _encode(opcode, payload, fin, NULL)
+
+
+def encode_masked(int opcode, object payload, bytes key not None, *, bint fin=True):
+    """One frame as a client sends it; ``key`` is four bytes that should be unpredictable."""
+    if PyBytes_GET_SIZE(key) != 4:
+        raise ValueError(f"a masking key has 4 bytes, not {len(key)}")
+    return _encode(opcode, payload, fin, <const uint8_t *>PyBytes_AS_STRING(key))
+
+
+def close_payload(int code, str reason not None=""):
+    """Payload of a close frame; ``reason`` is cut to 123 bytes between characters.
+
+    1005 gives an empty payload, any other code that may not be sent ``ValueError``.
+    """
+    if code == NO_STATUS:
+        return b""
+    if not _is_close_code(code):
+        raise ValueError(f"close code {code} may not be sent")
+    cdef bytes text = reason.encode("utf-8", "replace")
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(text)
+    if size > MAX_REASON_BYTES:
+        size = MAX_REASON_BYTES
+        while (<const uint8_t *>PyBytes_AS_STRING(text))[size] & 0xC0 == 0x80:
+            size -= 1
+    return code.to_bytes(2, "big") + text[:size]
+
+
+def parse_close(bytes payload not None):
+    """Code and reason of a close frame that ``Decoder`` returned; 1005 when it carries none."""
+    if not payload:
+        return NO_STATUS, ""
+    return int.from_bytes(payload[:2], "big"), payload[2:].decode()

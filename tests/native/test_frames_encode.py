@@ -1,0 +1,80 @@
+"""Messages to frames: the shortest header, the right mask, and refusals of what may not be sent."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from websockets.frames import Close, Frame, Opcode
+
+from _native import frames
+
+sizes = pytest.mark.parametrize("size", [0, 1, 7, 125, 126, 65535, 65536, 100_000])
+
+
+@sizes
+def test_server_frames_are_byte_for_byte_those_of_websockets(size: int) -> None:
+    payload = bytes(size)
+    for opcode in (frames.TEXT, frames.BINARY):
+        expected = Frame(Opcode(opcode), payload).serialize(mask=False)
+        assert frames.encode(opcode, payload) == expected
+
+
+@sizes
+def test_client_frames_undo_to_the_payload(size: int) -> None:
+    payload = bytes(i & 0xFF for i in range(size))
+    frame = frames.encode_masked(frames.BINARY, payload, b"\x10\x20\x30\x40")
+    assert frames.Decoder(1 << 20).decode(frame) == [(frames.BINARY, payload)]
+
+
+def test_fragments_and_any_buffer() -> None:
+    assert frames.encode(frames.TEXT, bytearray(b"ab"), fin=False) == b"\x01\x02ab"
+    assert frames.encode(frames.CONTINUATION, memoryview(b"cd")) == b"\x80\x02cd"
+
+
+@pytest.mark.parametrize("opcode", [-1, 3, 7, 11, 16])
+def test_unknown_opcodes_are_refused(opcode: int) -> None:
+    with pytest.raises(ValueError, match="does not exist"):
+        frames.encode(opcode, b"")
+
+
+def test_control_frames_are_short_and_whole() -> None:
+    frames.encode(frames.PING, bytes(125))
+    with pytest.raises(ValueError, match="125"):
+        frames.encode(frames.PING, bytes(126))
+    with pytest.raises(ValueError, match="never split"):
+        frames.encode(frames.PING, b"", fin=False)
+
+
+def test_bad_arguments_are_refused() -> None:
+    with pytest.raises(ValueError, match="4 bytes"):
+        frames.encode_masked(frames.TEXT, b"", b"abc")
+    with pytest.raises(TypeError):
+        frames.encode(frames.TEXT, "text")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("code", [1000, 1003, 1007, 1014, 3000, 4999])
+def test_close_payload_is_that_of_websockets(code: int) -> None:
+    assert frames.close_payload(code, "Tschüß") == Close(code, "Tschüß").serialize()
+
+
+def test_close_without_a_code_is_empty() -> None:
+    assert frames.close_payload(1005, "ignored") == b""
+    assert frames.parse_close(b"") == (1005, "")
+
+
+@pytest.mark.parametrize("code", [0, 999, 1004, 1006, 1015, 2999, 5000])
+def test_codes_that_may_not_be_sent_are_refused(code: int) -> None:
+    with pytest.raises(ValueError, match="may not be sent"):
+        frames.close_payload(code)
+
+
+@given(st.text())
+def test_reason_is_cut_between_characters(reason: str) -> None:
+    payload = frames.close_payload(1000, reason)
+    assert len(payload) <= 125
+    code, kept = frames.parse_close(payload)
+    assert code == 1000
+    whole = reason.encode("utf-8", "replace").decode()
+    assert whole.startswith(kept)
+    assert kept == whole or len(payload) >= 122
