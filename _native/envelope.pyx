@@ -130,7 +130,9 @@ cdef inline Place _digits(Place at, int64_t *value) noexcept nogil:
     while b"0" <= at[0] <= b"9" and at - first <= MAX_DIGITS:
         total = 10 * total + (at[0] - <unsigned char>b"0")
         at += 1
-    if at == first or at - first > MAX_DIGITS or (first[0] == b"0" and (negative or at - first > 1)):
+    if at == first or at - first > MAX_DIGITS:
+        return NULL
+    if first[0] == b"0" and (negative or at - first > 1):
         return NULL
     value[0] = -total if negative else total
     return at
@@ -251,7 +253,8 @@ cdef bytes _decoded(Span text):
     out = <unsigned char *>PyBytes_AS_STRING(decoded)
     groups = text.length // 4 - (padding > 0)
     while groups:
-        first, second, third, fourth = SEXTETS[at[0]], SEXTETS[at[1]], SEXTETS[at[2]], SEXTETS[at[3]]
+        first, second = SEXTETS[at[0]], SEXTETS[at[1]]
+        third, fourth = SEXTETS[at[2]], SEXTETS[at[3]]
         seen |= first | second | third | fourth
         out[0] = <unsigned char>(first << 2 | second >> 4)
         out[1] = <unsigned char>(second << 4 | third >> 2)

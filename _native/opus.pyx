@@ -87,7 +87,7 @@ cdef object _error(int code, str doing):
     if code == libopus.OPUS_BAD_ARG:
         return BadArgument(message)
     if code == libopus.OPUS_BUFFER_TOO_SMALL:
-        return BufferTooSmall(message)
+        return BufferTooSmall(f"{doing}: its samples do not fit into the buffer")
     return OpusError(message, code)
 
 
@@ -286,7 +286,9 @@ cdef class Decoder:
     cdef bytes _fresh(self, object packet, int samples, Way way):
         """``samples`` of new PCM."""
         cdef bytes pcm = PyBytes_FromStringAndSize(NULL, 2 * self.channels * samples)
-        self._run(packet, <short *>PyBytes_AS_STRING(pcm), samples, way)
+        cdef int written = self._run(packet, <short *>PyBytes_AS_STRING(pcm), samples, way)
+        if written != samples:
+            raise OpusError(f"libopus gave {written} samples where {samples} were due")
         return pcm
 
     cdef int _write(

@@ -237,6 +237,7 @@ class TestInto:
         with pytest.raises((BufferTooSmall, BadArgument)):
             decoder.conceal_into(320, out, offset)
         assert out == bytearray(room)
+        assert decoder.final_range == 0
         assert decoder.decode(packet) == Decoder(16000).decode(packet)
 
     @pytest.mark.parametrize("offset", [-2, 1001, 2**62, -(2**62)])
