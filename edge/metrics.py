@@ -100,8 +100,8 @@ class Watch:
 class Flusher:
     """Carries plain integers of hot paths into Prometheus counters, summed over all sources.
 
-    Counting costs a hot path one integer addition; the shared files are touched once per counter and
-    flush, however many tracks and connections there are.
+    Counting costs a hot path one integer addition; the shared files are touched once per counter
+    and flush, however many tracks and connections there are.
     """
 
     def __init__(self) -> None:
@@ -124,3 +124,44 @@ class Flusher:
         gained, self._gained = self._gained, {}
         for counter, more in gained.items():
             counter.inc(more)
+
+
+FLUSHER = Flusher()
+"""The worker's one flusher; the server flushes it every second."""
+
+
+class RecognizerMetrics:
+    """Counts what supervisors report (``edge.asr.observer.RecognizerObserver``)."""
+
+    def connected(self, provider: str, seconds: float) -> None:
+        BACKEND_CONNECTION_DURATION.labels(provider).observe(seconds)
+
+    def error(self, provider: str, code: str) -> None:
+        BACKEND_ERRORS.labels(provider, code).inc()
+
+    def received(self, provider: str, is_interim: bool) -> None:
+        TRANSCRIPTIONS_RECEIVED.labels(provider, _flag(is_interim)).inc()
+
+    def audio_sent(self, provider: str, size: int) -> None:
+        BACKEND_AUDIO_BYTES.labels(provider).inc(size)
+
+    def connection_opened(self, provider: str) -> None:
+        BACKEND_CONNECTIONS_ACTIVE.inc()
+
+    def connection_closed(self, provider: str) -> None:
+        BACKEND_CONNECTIONS_ACTIVE.dec()
+
+
+def delivered(provider: str, is_interim: bool) -> None:
+    """Count a transcript that went to its client."""
+    TRANSCRIPTIONS_DELIVERED.labels(provider, _flag(is_interim)).inc()
+
+
+def final_latency(provider: str, seconds: float) -> None:
+    """Record how long after an utterance's last audio its final came."""
+    TRANSCRIPTION_LATENCY.observe(seconds)
+    FINAL_LATENCY.labels(provider).observe(seconds)
+
+
+def _flag(value: bool) -> str:
+    return "true" if value else "false"

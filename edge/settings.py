@@ -26,8 +26,11 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import msgspec
 
+from edge.asr.embedded.settings import EmbeddedSettings
+from edge.asr.settings import ChoiceSettings, SupervisorSettings
 from edge.errors import SettingError
 from edge.server.settings import ServerSettings
+from edge.session.settings import SessionSettings
 
 ENVIRONMENT_PREFIX = "EDGESCRIBE_"
 DEFAULT_FILE = "edgescribe.toml"
@@ -49,6 +52,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Every setting, by room. The field names are the file's tables."""
 
     server: ServerSettings = msgspec.field(default_factory=ServerSettings)
+    session: SessionSettings = msgspec.field(default_factory=SessionSettings)
+    recognizers: ChoiceSettings = msgspec.field(default_factory=ChoiceSettings)
+    supervisor: SupervisorSettings = msgspec.field(default_factory=SupervisorSettings)
+    embedded: EmbeddedSettings = msgspec.field(default_factory=EmbeddedSettings)
 
 
 class Setting:

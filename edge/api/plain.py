@@ -1,0 +1,78 @@
+"""Answers to plain HTTP requests.
+
+``/health`` says the process is alive, ``/ready`` whether it should be sent new work, ``/status``
+what all workers carry, ``/metrics`` what they measured. Paths match exactly: ``/health?x`` is not
+``/health``. Everything else is told to open a WebSocket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+import msgspec
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+from sanic import HTTPResponse
+from sanic.response import raw, text
+
+from edge.server.board import Totals
+
+READABLE_METHODS = ("GET", "HEAD")
+NOT_A_WEBSOCKET = "Upgrade Required: Expected WebSocket connection"
+
+_json = msgspec.json.Encoder()
+
+
+class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Whether new work is welcome; the body of ``/ready``."""
+
+    ready: bool
+    reason: str = ""
+    """Why not: starting, stopping or full."""
+
+
+class Serving(Protocol):
+    """What the answers are made from: the worker that was asked."""
+
+    def readiness(self) -> Readiness: ...
+
+    def totals(self) -> Totals: ...
+
+
+class PlainHttp:
+    """Answers for one worker; renders one set of metrics at a time."""
+
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
+        self._rendering = asyncio.Lock()
+
+    async def answer(self, method: str, target: str) -> HTTPResponse:
+        """The response to ``method target``; ``target`` is the request's path and query as sent."""
+        if method in READABLE_METHODS:
+            match target:
+                case "/health":
+                    return text("OK")
+                case "/ready":
+                    readiness = self._serving.readiness()
+                    return _structured(readiness, 200 if readiness.ready else 503)
+                case "/status":
+                    return _structured(self._serving.totals(), 200)
+                case "/metrics":
+                    return await self._metrics()
+        return text(NOT_A_WEBSOCKET, status=426, headers={"Upgrade": "websocket"})
+
+    async def _metrics(self) -> HTTPResponse:
+        async with self._rendering:
+            body = await asyncio.to_thread(_render_metrics)
+        return raw(body, content_type=CONTENT_TYPE_LATEST)
+
+
+def _structured(body: msgspec.Struct, status: int) -> HTTPResponse:
+    return raw(_json.encode(body), status=status, content_type="application/json")
+
+
+def _render_metrics() -> bytes:
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)
+    return generate_latest(registry)

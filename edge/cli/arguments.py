@@ -1,0 +1,46 @@
+"""Options that several commands share: those that set settings."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge.settings import BY_NAME, Argument, Loaded, load, parse_assignment
+
+COMMON_SETTINGS = ("host", "port", "workers", "data_dir", "log_level", "log_format")
+
+
+def add_settings(parser: argparse.ArgumentParser, names: Sequence[str] = COMMON_SETTINGS) -> None:
+    """Add ``--config``, ``--set`` and an option for each setting of ``names``."""
+    group = parser.add_argument_group("settings (see edgescribe config)")
+    for name in names:
+        setting = BY_NAME[name]
+        group.add_argument(
+            setting.flag,
+            dest=f"setting_{name}",
+            metavar=name.rpartition("_")[2].upper(),
+            help=f"{setting.description} (default: {setting.shown(setting.default)})",
+        )
+    group.add_argument(
+        "--set",
+        dest="assignments",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="set any setting; may be repeated",
+    )
+    group.add_argument(
+        "--config", metavar="FILE", type=Path, help="TOML file (default: ./edgescribe.toml)"
+    )
+
+
+def load_settings(arguments: argparse.Namespace) -> Loaded:
+    """The settings in force for a command; raises ``SettingError``."""
+    given = dict(parse_assignment(text) for text in arguments.assignments)
+    for key, text in vars(arguments).items():
+        name = key.removeprefix("setting_")
+        if name != key and text is not None:
+            given[name] = Argument(BY_NAME[name].flag, text)
+    return load(arguments=given, environment=os.environ, file=arguments.config)

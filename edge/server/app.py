@@ -1,0 +1,84 @@
+"""The Sanic application of one worker.
+
+Sanic gives the HTTP parser, the shared listening socket and the processes. Routing is ours: every
+request goes to one function, because an upgrade and a plain GET may share a path.
+"""
+
+from __future__ import annotations
+
+from sanic import HTTPResponse, Request, Sanic
+from sanic.config import Config
+from sanic.constants import HTTP_METHODS
+from sanic.exceptions import MethodNotAllowed, NotFound, SanicException
+from sanic.response import text
+
+from edge import logs
+from edge.server.board import WorkerBoard
+from edge.server.boot import Boot
+from edge.server.worker import Worker
+from edge.transport.lane import LaneProtocol as Protocol
+
+APP_NAME = "edgescribe"
+MAX_BODY_BYTES = 64 * 1024
+HEADER_DEADLINE_S = 10
+KEEP_ALIVE_S = 15
+
+_log = logs.get_logger("edge.server.app")
+
+
+def create_app(boot: Boot) -> Sanic[Config, object]:
+    """The application; called once in the main process and once in every worker."""
+    server = boot.settings.server
+    logs.configure(server.log_level, server.log_format)
+    app: Sanic[Config, object] = Sanic(
+        APP_NAME, config=_config(), configure_logging=False, inspector=False
+    )
+    worker = Worker(app, boot)
+
+    async def everything(request: Request, path: str = "") -> HTTPResponse | None:
+        response = await worker.answer(request)
+        if server.access_log:
+            status = response.status if response else 101
+            _log.info("request", method=request.method, path=request.path, status=status)
+        return response
+
+    for uri in ("/", "/<path:path>"):
+        app.add_route(
+            everything, uri, methods=HTTP_METHODS, name=f"everything{len(uri)}", ignore_body=True
+        )
+
+    async def unrouted(request: Request, error: Exception) -> HTTPResponse | None:
+        return await everything(request)
+
+    async def failed(request: Request, error: Exception) -> HTTPResponse:
+        if isinstance(error, SanicException) and error.status_code < 500:
+            return text(str(error), status=error.status_code)
+        _log.error("a request failed", path=request.path, exc_info=error)
+        return text("Internal Server Error", status=500)
+
+    app.error_handler.add(NotFound, unrouted)
+    app.error_handler.add(MethodNotAllowed, unrouted)
+    app.error_handler.add(Exception, failed)
+
+    app.register_listener(worker.before_start, "before_server_start")
+    app.register_listener(worker.after_start, "after_server_start")
+    app.register_listener(worker.before_stop, "before_server_stop")
+    return app
+
+
+def board_of(app: Sanic[Config, object]) -> WorkerBoard:
+    """The board that the launcher put on ``app.shared_ctx``."""
+    return WorkerBoard(app.shared_ctx.board)
+
+
+def _config() -> Config:
+    config = Config(env_prefix="")
+    config.REQUEST_MAX_SIZE = MAX_BODY_BYTES
+    config.REQUEST_TIMEOUT = HEADER_DEADLINE_S
+    config.RESPONSE_TIMEOUT = 60
+    config.KEEP_ALIVE_TIMEOUT = KEEP_ALIVE_S
+    config.GRACEFUL_SHUTDOWN_TIMEOUT = 1.0
+    config.ACCESS_LOG = False
+    config.MOTD = False
+    config.FALLBACK_ERROR_FORMAT = "text"
+    return config

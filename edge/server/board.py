@@ -1,0 +1,95 @@
+"""What the workers tell each other: a table in shared memory with one row per worker.
+
+Comes in: each worker's counts, a few times a second, into its own row. Goes out: totals that any
+process can read without asking anybody. Rows have one writer each, and every cell is one aligned
+word, so that nothing needs a lock.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from multiprocessing.sharedctypes import RawArray
+from typing import Any
+
+import msgspec
+
+BEAT_INTERVAL_S = 0.25
+STALE_AFTER_S = 5.0
+"""A worker that has not beaten for this long counts as gone."""
+
+
+class Row(ctypes.Structure):
+    """One worker's cells."""
+
+    _fields_ = (
+        ("beat_s", ctypes.c_double),
+        ("pid", ctypes.c_int64),
+        ("active", ctypes.c_int64),
+        ("detached", ctypes.c_int64),
+        ("tracks", ctypes.c_int64),
+        ("draining", ctypes.c_int64),
+    )
+
+
+class Totals(msgspec.Struct, frozen=True):
+    """Sums over the workers that are alive; the body of ``/status``."""
+
+    detached: int
+    active: int
+    tracks: int
+    workers: int
+    draining: int
+    """How many of the workers are stopping."""
+
+
+class WorkerBoard:
+    """Reads and writes the shared rows.
+
+    ``rows`` (a ctypes array) is what goes to other processes, in ``app.shared_ctx``.
+    """
+
+    def __init__(self, rows: Any) -> None:
+        self.rows = rows
+
+    @classmethod
+    def create(cls, workers: int) -> WorkerBoard:
+        """A board of empty rows; call it in the main process, before any worker starts."""
+        return cls(RawArray(Row, workers))
+
+    def beat(
+        self, worker: int, *, pid: int, active: int, detached: int, tracks: int, draining: bool
+    ) -> None:
+        """Publish a worker's counts and that it is alive."""
+        row = self.rows[worker]
+        row.pid = pid
+        row.active = active
+        row.detached = detached
+        row.tracks = tracks
+        row.draining = draining
+        row.beat_s = time.monotonic()
+
+    def clear(self, worker: int) -> None:
+        """Take a worker off the board."""
+        self.rows[worker].beat_s = 0.0
+
+    def is_alive(self, worker: int) -> bool:
+        """Whether a worker has beaten lately."""
+        beat_s: float = self.rows[worker].beat_s
+        return beat_s > 0.0 and time.monotonic() - beat_s < STALE_AFTER_S
+
+    @property
+    def all_alive(self) -> bool:
+        """Whether every worker is there."""
+        return all(self.is_alive(worker) for worker in range(len(self.rows)))
+
+    def totals(self) -> Totals:
+        """The sums over all living workers."""
+        rows = [self.rows[worker] for worker in range(len(self.rows)) if self.is_alive(worker)]
+        return Totals(
+            detached=sum(row.detached for row in rows),
+            active=sum(row.active for row in rows),
+            tracks=sum(row.tracks for row in rows),
+            workers=len(rows),
+            draining=sum(row.draining for row in rows),
+        )

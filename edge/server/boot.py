@@ -1,0 +1,20 @@
+"""What the main process tells each worker when it starts."""
+
+from __future__ import annotations
+
+import msgspec
+
+from edge.settings import Settings
+
+
+class Boot(msgspec.Struct, frozen=True, kw_only=True):
+    """Facts fixed before the workers exist; goes to them by pickling."""
+
+    settings: Settings
+    parent: int
+    """Process id of the main process."""
+    workers: int
+    run_dir: str
+    """Private directory of this run, removed at its end: sockets and metric files."""
+    embedded_socket: str | None = None
+    """Where the inference process of the embedded recognizer listens, if there is one."""

@@ -1,0 +1,137 @@
+"""The main process: binds the port, starts the workers, tells when they are ready, stops them.
+
+Comes in: settings. Goes out: a running gateway until a signal or a failure ends it. ``edge.cli`` may
+call ``serve``, once per process.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from multiprocessing import resource_tracker
+from multiprocessing.managers import SyncManager
+from pathlib import Path
+
+from edge.errors import SettingError
+from edge.server.board import WorkerBoard
+from edge.server.boot import Boot
+from edge.server.listener import BACKLOG, address_of, listen
+from edge.server.process import settle_helper, stop_signals_held
+from edge.settings import Settings
+from edge.version import VERSION
+
+METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+STOP_MARGIN_S = 6.0
+"""What a worker may take for closing handshakes and its own end, past the drain's deadline."""
+
+
+def serve(settings: Settings, announce: Callable[[str], None]) -> None:
+    """Run the gateway until SIGTERM or SIGINT; ``announce`` gets the lines of the start.
+
+    Raises ``SettingError`` for settings that cannot work here, ``ListenFailed`` when the port is
+    taken, and ``WorkerFailed`` when workers did not start, all ended, or had to be killed.
+    """
+    # The resource tracker undoes a hold on signals when it starts, so it starts first.
+    resource_tracker.ensure_running()
+    with ExitStack() as stack:
+        stack.enter_context(stop_signals_held())
+        data_dir = _data_directory(settings.server.data_dir)
+        listener = stack.enter_context(listen(settings.server.host, settings.server.port))
+        run_dir = Path(stack.enter_context(_run_directory()))
+        _share_metrics(run_dir)
+        _run(settings, run_dir, data_dir, listener, announce)
+
+
+def _run(
+    settings: Settings,
+    run_dir: Path,
+    data_dir: Path,
+    listener: socket.socket,
+    announce: Callable[[str], None],
+) -> None:
+    # These import prometheus_client, which looks for its directory once.
+    from sanic import Sanic
+    from sanic.mixins import startup
+    from sanic.worker.loader import AppLoader
+
+    from edge.server.app import Protocol, create_app
+    from edge.server.manager import Plan, Watch
+
+    workers = settings.server.worker_count
+    boot = Boot(settings=settings, parent=os.getpid(), workers=workers, run_dir=str(run_dir))
+    board = WorkerBoard.create(workers)
+
+    def on_ready() -> None:
+        address = address_of(listener)
+        announce(f"edgescribe {VERSION} listens on http://{address} ({workers} workers)")
+        announce(f"media servers connect to ws://{address}/transcribe")
+        announce(f"data directory: {data_dir}")
+
+    plan = Plan(
+        board=board,
+        stop_deadline_s=settings.server.drain_deadline_s + STOP_MARGIN_S,
+        on_ready=on_ready,
+        on_exit=_forget_metrics,
+    )
+    Watch.plan = plan
+    vars(startup).update(WorkerManager=Watch, Manager=_state_manager)
+
+    loader = AppLoader(factory=partial(create_app, boot))
+    app = loader.load()
+    app.shared_ctx.board = board.rows
+    app.prepare(
+        sock=listener,
+        workers=workers,
+        protocol=Protocol,
+        backlog=BACKLOG,
+        access_log=False,
+        motd=False,
+    )
+    Sanic.serve(primary=app, app_loader=loader)
+    if plan.failure:
+        raise plan.failure
+
+
+def _data_directory(path: Path) -> Path:
+    where = path.absolute()
+    try:
+        where.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=where):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise SettingError("data_dir", str(where), f"it must be writable ({reason})") from error
+    return where
+
+
+def _run_directory() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="edgescribe-", ignore_cleanup_errors=True)
+
+
+def _share_metrics(run_dir: Path) -> None:
+    """Give this process and its workers an empty directory for their metrics."""
+    if "prometheus_client" in sys.modules:
+        raise RuntimeError("prometheus_client was imported before its directory was known")
+    directory = run_dir / "metrics"
+    directory.mkdir()
+    os.environ[METRICS_VARIABLE] = str(directory)
+    os.environ["SANIC_IGNORE_PRODUCTION_WARNING"] = "true"
+
+
+def _forget_metrics(pid: int) -> None:
+    from prometheus_client.multiprocess import mark_process_dead
+
+    mark_process_dead(pid)
+
+
+def _state_manager() -> SyncManager:
+    """The process that holds Sanic's table of worker states, deaf to signals but no orphan."""
+    manager = SyncManager(ctx=multiprocessing.get_context("spawn"))
+    manager.start(settle_helper, (os.getpid(),))
+    return manager

@@ -1,0 +1,59 @@
+"""What every process of a gateway does about signals and about its parent's end.
+
+Comes in: nothing but the operating system. Goes out: processes that outlive nobody and that let the
+main process alone decide about a stop.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_PR_SET_PDEATHSIG = 1
+
+
+def end_with_parent(parent: int, by: signal.Signals) -> None:
+    """Have the kernel send this process ``by`` when its parent ends (prctl(2)); Linux only.
+
+    Raises ``SystemExit`` when ``parent`` has ended already.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(by), 0, 0, 0)
+    if os.getppid() != parent:
+        raise SystemExit(1)
+
+
+@contextmanager
+def stop_signals_held() -> Iterator[None]:
+    """Hold SIGTERM and SIGINT back; processes started meanwhile begin with both held back."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def release_stop_signals() -> None:
+    """Let SIGTERM and SIGINT through again, the ones that came meanwhile first."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+
+def settle_helper(parent: int) -> None:
+    """Body of a bookkeeping process: deaf to stops meant for the gateway, ends with its parent."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    end_with_parent(parent, signal.SIGKILL)
+
+
+def run_beside(target: Callable[..., None], arguments: dict[str, Any]) -> None:
+    """Body of a process that serves all workers; ``target`` decides what a stop signal does."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    release_stop_signals()
+    target(**arguments)

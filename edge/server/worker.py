@@ -1,0 +1,197 @@
+"""One worker: its gateway, its row on the board, and its orderly end.
+
+A stop goes: no new work, every recognizer flushed and its last transcripts delivered, clients closed
+1001, then the server. All of it happens before Sanic's own shutdown begins, which closes sockets
+first and asks later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Any
+
+from sanic import HTTPResponse, Request, Sanic
+from sanic.config import Config
+
+from edge import logs, metrics
+from edge.api.plain import PlainHttp, Readiness
+from edge.compose import build_gateway
+from edge.errors import EdgescribeError
+from edge.ingest.interface import Refusal, UpgradeRequest
+from edge.server.board import BEAT_INTERVAL_S, Totals, WorkerBoard
+from edge.server.boot import Boot
+from edge.server.process import STOP_SIGNALS, end_with_parent, release_stop_signals
+from edge.session.gateway import Acceptance, Gateway
+from edge.transport.lane import LANES, accept, refuse
+
+FLUSH_EVERY_BEATS = 4
+CLOSE_DEADLINE_S = 3.0
+"""For the closing handshakes after a drain."""
+ALARM_AFTER_S = 10.0
+"""Past the drain's deadline: the kernel ends a worker that hangs, should nobody else."""
+STOPPING = "The gateway is stopping"
+
+_log = logs.get_logger("edge.server.worker")
+
+
+class Worker:
+    """Owns everything of a worker process between its start and its stop."""
+
+    def __init__(self, app: Sanic[Config, Any], boot: Boot) -> None:
+        self._app = app
+        self._boot = boot
+        self._plain = PlainHttp(self)
+        self._gateway: Gateway | None = None
+        self._seen_all = False
+        self._draining = False
+        self._stopping: asyncio.Task[None] | None = None
+        self._beats: asyncio.Task[None] | None = None
+
+    async def before_start(self, app: Sanic[Config, Any]) -> None:
+        """Build the gateway before the first connection can be accepted."""
+        end_with_parent(self._boot.parent, signal.SIGTERM)
+        self._index = int(app.m.name.split("-")[2])
+        self._board = WorkerBoard(app.shared_ctx.board)
+        try:
+            self._gateway = build_gateway(self._boot.settings, self._boot)
+            await self._gateway.start()
+        except EdgescribeError as error:
+            _log.error("the worker cannot start", reason=str(error))
+            raise SystemExit(1) from error
+
+    async def after_start(self, app: Sanic[Config, Any]) -> None:
+        """Take work: from now on the board shows this worker, and signals stop it."""
+        loop = asyncio.get_running_loop()
+
+        def on_signal(number: int, frame: FrameType | None) -> None:
+            loop.call_soon_threadsafe(self._begin_stop)
+
+        for number in STOP_SIGNALS:
+            # Sanic's handler would stop the loop; the loop's own registry lets the second one kill.
+            loop.remove_signal_handler(number)
+            signal.signal(number, on_signal)
+        release_stop_signals()
+        self._beats = loop.create_task(self._keep_beating())
+
+    async def before_stop(self, app: Sanic[Config, Any]) -> None:
+        """Sanic is about to stop; drain if that did not happen yet, whatever the reason."""
+        if self._gateway:
+            await self._drain()
+        if self._beats:
+            self._beats.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._beats
+        metrics.FLUSHER.flush()
+        self._board.clear(self._index)
+
+    def _begin_stop(self) -> None:
+        """Start the one stop of this worker; later signals change nothing."""
+        if self._stopping is None:
+            self._stopping = asyncio.get_running_loop().create_task(self._stop())
+
+    async def _stop(self) -> None:
+        await self._drain()
+        self._app.stop(terminate=False)
+
+    async def _drain(self) -> None:
+        if self._draining or not self._gateway:
+            return
+        self._draining = True
+        self._publish()
+        deadline_s = self._boot.settings.server.drain_deadline_s
+        signal.setitimer(signal.ITIMER_REAL, deadline_s + CLOSE_DEADLINE_S + ALARM_AFTER_S)
+        try:
+            await asyncio.wait_for(self._gateway.drain(deadline_s), deadline_s + 1.0)
+        except TimeoutError:
+            _log.error("the drain took too long", deadline_s=deadline_s)
+        except Exception:
+            _log.exception("the drain failed")
+        await self._close_connections()
+
+    async def _close_connections(self) -> None:
+        """Say 1001 to every client and wait for their goodbyes, then let plain HTTP go."""
+        LANES.close_all(1001, STOPPING)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(LANES.wait_closed(), CLOSE_DEADLINE_S)
+
+    async def answer(self, request: Request) -> HTTPResponse | None:
+        """Answer a request; None when the connection has become a WebSocket or was cut."""
+        if not _wants_websocket(request):
+            target = request.raw_url.decode("latin-1")
+            return await self._plain.answer(request.method, target)
+        verdict = self._admit(request)
+        if isinstance(verdict, Refusal):
+            metrics.UPGRADES_REFUSED.labels(str(verdict.status)).inc()
+            return refuse(request, verdict.status, verdict.body)
+        return accept(request, verdict.receiver)
+
+    def readiness(self) -> Readiness:
+        """Whether this worker, and with it the gateway, takes new work."""
+        if self._draining:
+            return Readiness(ready=False, reason="stopping")
+        self._seen_all = self._seen_all or self._board.all_alive
+        if not self._seen_all:
+            return Readiness(ready=False, reason="starting")
+        limits, totals = self._boot.settings.session, self._board.totals()
+        if (
+            totals.tracks >= limits.max_tracks * totals.workers
+            or totals.active >= limits.max_sessions * totals.workers
+        ):
+            return Readiness(ready=False, reason="full")
+        return Readiness(ready=True)
+
+    def totals(self) -> Totals:
+        """What all workers carry."""
+        self._publish()
+        return self._board.totals()
+
+    def _admit(self, request: Request) -> Acceptance | Refusal:
+        if self._draining or not self._gateway:
+            return Refusal(503, STOPPING)
+        return self._gateway.upgrade(
+            UpgradeRequest(
+                path=request.path,
+                query=request.query_string,
+                headers=dict(request.headers.items()),
+                remote=f"{request.ip}:{request.port}",
+            )
+        )
+
+    async def _keep_beating(self) -> None:
+        """Show this worker on the board, flush metrics, and measure how busy the loop is."""
+        loop = asyncio.get_running_loop()
+        beats = 0
+        while True:
+            self._publish()
+            if beats % FLUSH_EVERY_BEATS == 0:
+                metrics.FLUSHER.flush()
+            beats += 1
+            due_s = loop.time() + BEAT_INTERVAL_S
+            await asyncio.sleep(BEAT_INTERVAL_S)
+            metrics.LOOP_DELAY.observe(max(0.0, loop.time() - due_s))
+
+    def _publish(self) -> None:
+        if not self._gateway:
+            return
+        counts = self._gateway.counts()
+        self._board.beat(
+            self._index,
+            pid=os.getpid(),
+            active=counts.active,
+            detached=counts.detached,
+            tracks=counts.tracks,
+            draining=self._draining,
+        )
+        metrics.SESSIONS_ACTIVE.set(counts.active)
+        metrics.SESSIONS_DETACHED.set(counts.detached)
+        metrics.PARTICIPANTS_ACTIVE.set(counts.tracks)
+
+
+def _wants_websocket(request: Request) -> bool:
+    upgrades = request.headers.get("upgrade", "").lower().split(",")
+    return request.method == "GET" and any(name.strip() == "websocket" for name in upgrades)
