@@ -87,25 +87,13 @@ cdef inline bint _is_new(Names *names, Span name) noexcept nogil:
     return True
 
 
-cdef inline Place _text(Place at, Span *text) noexcept nogil:
-    """A string without escapes; its UTF-8 is not checked."""
+cdef inline Place _text(Place at, Span *text, unsigned char allowed) noexcept nogil:
+    """A string without escapes, of ``allowed`` kinds of bytes; its UTF-8 is not checked."""
     if at[0] != b'"':
         return NULL
     at += 1
     text.start = at
-    while STRING_BYTES[at[0]]:
-        at += 1
-    text.length = at - text.start
-    return at + 1 if at[0] == b'"' else NULL
-
-
-cdef inline Place _ascii(Place at, Span *text) noexcept nogil:
-    """A string of ASCII characters without escapes."""
-    if at[0] != b'"':
-        return NULL
-    at += 1
-    text.start = at
-    while STRING_BYTES[at[0]] == PLAIN:
+    while STRING_BYTES[at[0]] & allowed:
         at += 1
     text.length = at - text.start
     return at + 1 if at[0] == b'"' else NULL
@@ -113,26 +101,33 @@ cdef inline Place _ascii(Place at, Span *text) noexcept nogil:
 
 cdef inline Place _name(Place at, Span *name) noexcept nogil:
     """The next member's name with the colon and the space up to its value."""
-    at = _ascii(_spaces(at), name)
+    at = _text(_spaces(at), name, PLAIN)
     if at is NULL:
         return NULL
     at = _spaces(at)
     return _spaces(at + 1) if at[0] == b":" else NULL
 
 
+cdef inline Place _after_value(Place at, bint *more) noexcept nogil:
+    """Past the comma to the next member, or past the end of the object."""
+    if at is NULL:
+        return NULL
+    at = _spaces(at)
+    more[0] = at[0] == b","
+    return at + 1 if more[0] or at[0] == b"}" else NULL
+
+
 cdef inline Place _digits(Place at, int64_t *value) noexcept nogil:
-    """An integer as JSON writes it; what follows the digits is the caller's to check."""
+    """An integer as JSON writes it; what follows, a further digit too, the caller refuses."""
     cdef bint negative = at[0] == b"-"
     cdef int64_t total = 0
     cdef Place first
     at += negative
     first = at
-    while b"0" <= at[0] <= b"9" and at - first <= MAX_DIGITS:
+    while b"0" <= at[0] <= b"9" and at - first < MAX_DIGITS:
         total = 10 * total + (at[0] - <unsigned char>b"0")
         at += 1
-    if at == first or at - first > MAX_DIGITS:
-        return NULL
-    if first[0] == b"0" and (negative or at - first > 1):
+    if at == first or first[0] == b"0" and (negative or at - first > 1):
         return NULL
     value[0] = -total if negative else total
     return at
@@ -151,7 +146,7 @@ cdef inline Place _anything_simple(Place at) noexcept nogil:
     cdef Span text
     cdef int64_t value
     if at[0] == b'"':
-        return _ascii(at, &text)
+        return _text(at, &text, PLAIN)
     if strncmp(<const char *>at, b"true", 4) == 0 or strncmp(<const char *>at, b"null", 4) == 0:
         return at + 4
     if strncmp(<const char *>at, b"false", 5) == 0:
@@ -175,17 +170,19 @@ cdef Place _media(Place at, Media *media) noexcept nogil:
     """The object that describes one packet."""
     cdef Names names
     cdef Span name
+    cdef bint more = True
     names.count = 0
     if at[0] != b"{":
         return NULL
-    while True:
-        at = _name(at + 1, &name)
+    at += 1
+    while more:
+        at = _name(at, &name)
         if at is NULL or not _is_new(&names, name):
             return NULL
         if _is(name, b"payload", 7):
             at = _payload(at, &media.payload)
         elif _is(name, b"tag", 3):
-            at = _text(at, &media.tag)
+            at = _text(at, &media.tag, PLAIN | BEYOND_ASCII)
         elif _is(name, b"chunk", 5):
             at = _integer(at, &media.chunk)
             media.has_chunk = True
@@ -194,13 +191,10 @@ cdef Place _media(Place at, Media *media) noexcept nogil:
             media.has_timestamp = True
         else:
             at = _anything_simple(at)
+        at = _after_value(at, &more)
         if at is NULL:
             return NULL
-        at = _spaces(at)
-        if at[0] == b"}":
-            return at + 1
-        if at[0] != b",":
-            return NULL
+    return at
 
 
 cdef Place _event(Place at, Media *media) noexcept nogil:
@@ -208,16 +202,18 @@ cdef Place _event(Place at, Media *media) noexcept nogil:
     cdef Names names
     cdef Span name, event
     cdef bint is_media = False
+    cdef bint more = True
     names.count = 0
     at = _spaces(at)
     if at[0] != b"{":
         return NULL
-    while True:
-        at = _name(at + 1, &name)
+    at += 1
+    while more:
+        at = _name(at, &name)
         if at is NULL:
             return NULL
         if _is(name, b"event", 5):
-            at = _ascii(at, &event)
+            at = _text(at, &event, PLAIN)
             is_media = at is not NULL and _is(event, b"media", 5)
             if not is_media:
                 return NULL
@@ -227,13 +223,10 @@ cdef Place _event(Place at, Media *media) noexcept nogil:
             at = _media(at, media)
         else:
             at = _anything_simple(at)
+        at = _after_value(at, &more)
         if at is NULL:
             return NULL
-        at = _spaces(at)
-        if at[0] == b"}":
-            return _spaces(at + 1) if is_media else NULL
-        if at[0] != b",":
-            return NULL
+    return _spaces(at) if is_media else NULL
 
 
 cdef bytes _decoded(Span text):
