@@ -1,0 +1,195 @@
+"""A stand-in for the OpenAI Realtime endpoint that costs next to nothing, for ``bench.load``.
+
+    python -m bench.load_upstream
+
+Prints its port, then serves until its standard input closes. Audio is skipped by length; every
+connection gets an interim each 0.5 s and a final each 4 s whose text ends with ``t<ns>``, the
+monotonic clock when it was sent (the same clock in all processes of a machine).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import itertools
+import re
+import struct
+import sys
+import time
+
+import uvloop
+
+INTERIM_S = 0.5
+INTERIMS_PER_FINAL = 8
+_APPEND_OVERHEAD = len('{"type":"input_audio_buffer.append","audio":""}')
+_SMALL_BYTES = 2000
+"""Control messages are smaller than this, audio is larger."""
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_ITEM = "conversation.item.input_audio_transcription"
+_items = itertools.count(1)
+
+
+class Upstream(asyncio.BufferedProtocol):
+    """One connection of a gateway."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray(1 << 18)
+        self._filled = 0
+        self._skip = 0
+        self._open = False
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._beats = 0
+        self._audio_bytes = 0
+        self._item = ""
+        self._loop = asyncio.get_running_loop()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return memoryview(self._buffer)[self._filled :]
+
+    def buffer_updated(self, size: int) -> None:
+        self._filled += size
+        position = 0
+        if not self._open:
+            position = self._handshake()
+        while self._transport is not None:
+            if self._skip:
+                step = min(self._skip, self._filled - position)
+                self._skip -= step
+                position += step
+            if self._skip or (header := self._header(position)) is None:
+                break
+            opcode, length, header_bytes = header
+            if length > _SMALL_BYTES:
+                self._audio_bytes += (length - _APPEND_OVERHEAD) * 3 // 4
+                self._skip = header_bytes + length
+                continue
+            end = position + header_bytes + length
+            if end > self._filled:
+                break
+            mask = self._buffer[position + header_bytes - 4 : position + header_bytes]
+            payload = bytes(
+                byte ^ key
+                for byte, key in zip(
+                    self._buffer[position + header_bytes : end], itertools.cycle(mask), strict=False
+                )
+            )
+            self._control(opcode, payload)
+            position = end
+        rest = self._filled - position
+        self._buffer[:rest] = self._buffer[position : self._filled]
+        self._filled = rest
+
+    def _handshake(self) -> int:
+        end = self._buffer.find(b"\r\n\r\n", 0, self._filled)
+        if end < 0 or self._transport is None:
+            return 0
+        key = re.search(rb"(?i)sec-websocket-key: *(\S+)", self._buffer[:end])
+        assert key is not None
+        accept = base64.b64encode(hashlib.sha1(key[1] + _GUID).digest())
+        protocols = re.search(rb"(?i)sec-websocket-protocol: *([^,\r]+)", self._buffer[:end])
+        chosen = b"Sec-WebSocket-Protocol: %b\r\n" % bytes(protocols[1]) if protocols else b""
+        self._transport.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: %b\r\n%b\r\n" % (accept, chosen)
+        )
+        self._open = True
+        self._send('{"type":"session.created","event_id":"e","session":{"type":"transcription"}}')
+        self._timer = self._loop.call_later(INTERIM_S, self._beat)
+        return end + 4
+
+    def _header(self, position: int) -> tuple[int, int, int] | None:
+        """Opcode, payload length and header length (mask included) of the frame at ``position``."""
+        there = self._filled - position
+        if there < 2:
+            return None
+        opcode, length = self._buffer[position] & 0x0F, self._buffer[position + 1] & 0x7F
+        size = {126: 8, 127: 14}.get(length, 6)
+        if there < size:
+            return None
+        if size == 8:
+            (length,) = struct.unpack_from(">H", self._buffer, position + 2)
+        elif size == 14:
+            (length,) = struct.unpack_from(">Q", self._buffer, position + 2)
+        return opcode, length, size
+
+    def _control(self, opcode: int, payload: bytes) -> None:
+        assert self._transport is not None
+        if opcode == 8:
+            self._transport.write(b"\x88\x02\x03\xe8")
+            self._transport.close()
+        elif opcode == 9:
+            self._transport.write(bytes((0x8A, len(payload))) + payload)
+        elif b"session.update" in payload:
+            self._send('{"type":"session.updated","event_id":"e","session":{}}')
+        elif b"input_audio_buffer.commit" in payload:
+            self._final()
+
+    def _beat(self) -> None:
+        self._timer = self._loop.call_later(INTERIM_S, self._beat)
+        self._beats += 1
+        if not self._item:
+            self._item = f"item_{next(_items)}"
+            self._send(
+                '{"type":"input_audio_buffer.speech_started","event_id":"e","audio_start_ms":'
+                f'{self._audio_ms},"item_id":"{self._item}"}}'
+            )
+        if self._beats % INTERIMS_PER_FINAL == 0:
+            self._final()
+        else:
+            self._send(
+                f'{{"type":"{_ITEM}.delta","event_id":"e","item_id":"{self._item}",'
+                f'"content_index":0,"delta":" t{time.monotonic_ns()}"}}'
+            )
+
+    def _final(self) -> None:
+        item = self._item or f"item_{next(_items)}"
+        self._item = ""
+        self._send(
+            '{"type":"input_audio_buffer.speech_stopped","event_id":"e","audio_end_ms":'
+            f'{self._audio_ms},"item_id":"{item}"}}'
+        )
+        self._send(
+            '{"type":"input_audio_buffer.committed","event_id":"e","previous_item_id":null,'
+            f'"item_id":"{item}"}}'
+        )
+        self._send(
+            f'{{"type":"{_ITEM}.completed","event_id":"e","item_id":"{item}","content_index":0,'
+            f'"transcript":"this is what was said until t{time.monotonic_ns()}"}}'
+        )
+
+    @property
+    def _audio_ms(self) -> int:
+        return self._audio_bytes // 48
+
+    def _send(self, text: str) -> None:
+        if self._transport is None:
+            return
+        data = text.encode()
+        head = b"\x81" + (
+            bytes((len(data),)) if len(data) < 126 else b"\x7e" + struct.pack(">H", len(data))
+        )
+        self._transport.write(head + data)
+
+
+async def serve() -> None:
+    """Serve until standard input ends."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Upstream, "127.0.0.1", 0, backlog=1024)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await loop.run_in_executor(None, sys.stdin.read)
+    server.close()
+
+
+if __name__ == "__main__":
+    uvloop.run(serve())
