@@ -1,7 +1,7 @@
 """The main process: binds the port, starts the workers, tells when they are ready, stops them.
 
-Comes in: settings. Goes out: a running gateway until a signal or a failure ends it. ``edge.cli`` may
-call ``serve``, once per process.
+Comes in: settings. Goes out: a running gateway until a signal or a failure ends it. ``edge.cli``
+may call ``serve``, once per process.
 """
 
 from __future__ import annotations

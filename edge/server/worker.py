@@ -1,8 +1,8 @@
 """One worker: its gateway, its row on the board, and its orderly end.
 
-A stop goes: no new work, every recognizer flushed and its last transcripts delivered, clients closed
-1001, then the server. All of it happens before Sanic's own shutdown begins, which closes sockets
-first and asks later.
+A stop goes: no new work, every recognizer flushed and its last transcripts delivered, clients
+closed 1001, then the server. All of it happens before Sanic's own shutdown begins, which closes
+sockets first and asks later.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
 from types import FrameType
 from typing import Any
 

@@ -1,0 +1,67 @@
+# Everything sets itself up: a virtual environment in .venv, and the system's headers where it may.
+#
+#   make demo        real speech through a real gateway, judged
+#   make test        the test suite
+#   make bench       the benchmarks
+#   make bench-load  a hundred streams into a running gateway
+#   make lint        format, lint and type checks
+#   make docs        write docs/configuration.md from the settings
+#   make clean       remove what was built and installed here
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV := .venv
+RUN := $(VENV)/bin
+STAMPS := $(VENV)/stamps
+NATIVE := $(wildcard _native/*.pyx _native/*.pxd)
+PYTEST_ARGS ?=
+BENCH_MODE ?= --benchmark-only
+BENCH_ARGS ?=
+
+.PHONY: help demo test bench bench-load lint docs clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+demo: $(STAMPS)/native
+	@$(RUN)/edgescribe demo
+
+test: $(STAMPS)/native
+	@$(RUN)/python -m pytest $(PYTEST_ARGS)
+
+bench: $(STAMPS)/native
+	@$(RUN)/python -m pytest bench $(BENCH_MODE) $(BENCH_ARGS)
+
+bench-load: $(STAMPS)/native
+	@$(RUN)/python -m bench.load $(BENCH_ARGS)
+
+lint: $(STAMPS)/native
+	@$(RUN)/ruff format --check .
+	$(RUN)/ruff check .
+	$(RUN)/mypy
+
+docs: $(STAMPS)/native
+	@$(RUN)/edgescribe config --reference > docs/configuration.md
+
+clean:
+	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -f _native/*.so _native/*.c _native/*.html
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMPS)/system: tools/system.sh
+	@tools/system.sh
+	mkdir -p $(@D)
+	touch $@
+
+$(STAMPS)/python: pyproject.toml tools/environment.sh $(STAMPS)/system
+	@tools/environment.sh $(VENV)
+	touch $@
+
+$(STAMPS)/native: setup.py $(NATIVE) $(STAMPS)/python
+	@echo "building the native extensions"
+	$(RUN)/python setup.py -q build_ext --inplace
+	touch $@
