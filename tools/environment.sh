@@ -10,7 +10,7 @@ if command -v uv >/dev/null; then
     install() { uv pip install --quiet --python "$venv/bin/python" "$@"; }
 else
     [[ -x $venv/bin/python ]] || "$python" -m venv "$venv"
-    install() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"; }
+    install() { "$venv/bin/python" -m pip install -qq --disable-pip-version-check "$@"; }
     install --upgrade 'pip>=25.1'
 fi
 # The build tools come first, so that the extensions are built by what will rebuild them.
