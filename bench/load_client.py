@@ -14,6 +14,7 @@ import re
 import struct
 import time
 from collections.abc import Sequence
+from typing import cast
 
 import msgspec
 
@@ -46,10 +47,9 @@ class Session(asyncio.Protocol):
         self._upgraded = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)
         key = base64.b64encode(os.urandom(16)).decode()
-        transport.write(
+        self.transport.write(
             f"GET /transcribe?sessionId={self._name}&{self._query} HTTP/1.1\r\n"
             "Host: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()

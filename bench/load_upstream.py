@@ -17,6 +17,7 @@ import re
 import struct
 import sys
 import time
+from typing import cast
 
 import uvloop
 
@@ -43,11 +44,11 @@ class Upstream(asyncio.BufferedProtocol):
         self._beats = 0
         self._audio_bytes = 0
         self._item = ""
+        self._item_start_ms = 0
         self._loop = asyncio.get_running_loop()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
@@ -142,7 +143,7 @@ class Upstream(asyncio.BufferedProtocol):
             self._item = f"item_{next(_items)}"
             self._send(
                 '{"type":"input_audio_buffer.speech_started","event_id":"e","audio_start_ms":'
-                f'{self._audio_ms},"item_id":"{self._item}"}}'
+                f'{self._item_start_ms},"item_id":"{self._item}"}}'
             )
         if self._beats % INTERIMS_PER_FINAL == 0:
             self._final()
@@ -155,6 +156,7 @@ class Upstream(asyncio.BufferedProtocol):
     def _final(self) -> None:
         item = self._item or f"item_{next(_items)}"
         self._item = ""
+        self._item_start_ms = self._audio_ms
         self._send(
             '{"type":"input_audio_buffer.speech_stopped","event_id":"e","audio_end_ms":'
             f'{self._audio_ms},"item_id":"{item}"}}'

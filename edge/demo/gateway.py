@@ -12,12 +12,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+import edge
 from edge.errors import EdgescribeError
 
 HOST = "127.0.0.1"
@@ -164,10 +165,15 @@ async def running(
 ) -> AsyncIterator[GatewayProcess]:
     """Run a gateway on a free port for the length of the block, ready when the block begins.
 
-    It keeps what it writes in a temporary folder. ``environment`` replaces the inherited one. When
-    the block fails the gateway is stopped quietly; when it ends well a bad stop is an error.
+    It is the code that runs here, it reads no settings file, and it keeps what it writes in a
+    temporary folder. ``environment`` replaces the inherited one. When the block fails, or this
+    process is interrupted or told to end, the gateway is stopped quietly; when the block ends well
+    a bad stop is an error.
     """
-    with tempfile.TemporaryDirectory(prefix="edgescribe-", ignore_cleanup_errors=True) as folder:
+    with (
+        _ended_like_interrupted(),
+        tempfile.TemporaryDirectory(prefix="edgescribe-", ignore_cleanup_errors=True) as folder,
+    ):
         port = free_port()
         log = Path(folder, "gateway.log")
         command = [sys.executable, "-m", "edge.cli", "serve"]
@@ -181,6 +187,7 @@ async def running(
                 stderr=subprocess.STDOUT,
                 # Ctrl-C is for the demo alone; it stops the gateway itself.
                 start_new_session=True,
+                cwd=Path(edge.__file__).parents[1],
                 env=environment,
             )
         gateway = GatewayProcess(process, port, log)
@@ -195,6 +202,20 @@ async def running(
             raise
         if status := await gateway.stop():
             raise gateway.failed(f"ended with status {status}")
+
+
+@contextmanager
+def _ended_like_interrupted() -> Iterator[None]:
+    """Let SIGTERM unwind this process as Ctrl-C does, so that no gateway is left behind."""
+    try:
+        previous = signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    except ValueError:  # not the main thread: whoever owns that one decides
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def free_port() -> int:
