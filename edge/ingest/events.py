@@ -132,7 +132,9 @@ def _media(body: Any) -> Media:
     payload = body.get("payload", UNSET)
     if payload is UNSET:
         raise BadEvent("no_payload")
-    return Media(tag, _integer(body.get("chunk")), _integer(body.get("timestamp")), _base64(payload))
+    return Media(
+        tag, _integer(body.get("chunk")), _integer(body.get("timestamp")), _base64(payload)
+    )
 
 
 def _start(body: Any) -> Start:

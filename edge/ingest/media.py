@@ -187,7 +187,10 @@ class MediaReceiver:
             return
         self._counts.audio_packets += 1
         self._counts.audio_bytes += len(payload)
-        track.packet(chunk, timestamp, payload, now_s)
+        try:
+            track.packet(chunk, timestamp, payload, now_s)
+        except Exception as error:
+            track.broken(error)
 
     def _open_track(self, session: LiveSession, tag: str) -> LiveTrack | None:
         if self._query.encoding != "opus":
@@ -213,7 +216,9 @@ class MediaReceiver:
             case SessionEnd():
                 self._end(session)
             case PeerInfo():
-                _log.info("peer introduced itself", application=event.application, version=event.version)
+                _log.info(
+                    "peer introduced itself", application=event.application, version=event.version
+                )
             case None:
                 self._counts.ignored_events += 1
 

@@ -46,9 +46,7 @@ def parse_media_query(query: str) -> MediaQuery | str:
 
     encoding = values.get("encoding") or "opus"
     if encoding not in ENCODINGS:
-        return (
-            f'Invalid encoding parameter: "{encoding}". Valid values are: {", ".join(ENCODINGS)}'
-        )
+        return f'Invalid encoding parameter: "{encoding}". Valid values are: {", ".join(ENCODINGS)}'
     for tag in tags:
         if len(tag) > MAX_TAG_CHARACTERS:
             return (

@@ -16,9 +16,13 @@ import msgspec
 from edge.asr.transcript import Transcript
 from edge.audio.track import AudioTrack
 from edge.errors import RecognizerError
+from edge.logs import get_logger
 from edge.session.dump import Dumps
 from edge.session.settings import SessionSettings
 from edge.transport.interface import Close
+
+
+_log = get_logger("edge.session.live")
 
 
 class SessionRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,10 +12,10 @@ INTERVAL_S = 0.020
 class Metronome:
     """Calls every member with ``time.monotonic()`` at a steady pace while it has members.
 
-    A member that raises is dropped and reported; the others never notice.
+    A member that raises is dropped and reported by its key; the others never notice.
     """
 
-    def __init__(self, on_error: Callable[[BaseException], None]) -> None:
+    def __init__(self, on_error: Callable[[object, BaseException], None]) -> None:
         self._members: dict[object, Callable[[float], None]] = {}
         self._on_error = on_error
         self._timer: asyncio.TimerHandle | None = None
@@ -48,6 +48,6 @@ class Metronome:
                 tick(now_s)
             except Exception as error:
                 self._members.pop(key, None)
-                self._on_error(error)
+                self._on_error(key, error)
         if self._members:
             self._arm()

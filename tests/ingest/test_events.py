@@ -106,7 +106,9 @@ def test_other_events(message: bytes, event: object) -> None:
 
 
 def start(media_format: object) -> bytes:
-    return json.dumps({"event": "start", "start": {"tag": "a-1", "mediaFormat": media_format}}).encode()
+    return json.dumps(
+        {"event": "start", "start": {"tag": "a-1", "mediaFormat": media_format}}
+    ).encode()
 
 
 @pytest.mark.parametrize(

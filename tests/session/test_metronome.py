@@ -8,8 +8,8 @@ from edge.session.metronome import Metronome
 
 
 async def test_members_are_called_until_they_leave_and_a_failing_one_is_dropped() -> None:
-    errors: list[BaseException] = []
-    metronome = Metronome(errors.append)
+    errors: list[tuple[object, str]] = []
+    metronome = Metronome(lambda key, error: errors.append((key, str(error))))
     called = asyncio.Event()
     beats: list[float] = []
 
@@ -25,7 +25,7 @@ async def test_members_are_called_until_they_leave_and_a_failing_one_is_dropped(
     metronome.add("good", good)
     await asyncio.wait_for(called.wait(), 5)
     metronome.remove("good")
-    assert [str(error) for error in errors] == ["broken"]
+    assert errors == [("bad", "broken")]
     assert beats == sorted(beats)
     count = len(beats)
     metronome.add("other", lambda now_s: called.clear())

@@ -1,0 +1,46 @@
+"""The composition root: settings in, a worker's gateway out. Rooms are wired together here only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edge.asr.registry import RecognizerConfig, Recognizers
+from edge.ingest.counts import IngestCounts
+from edge.ingest.registry import client_protocols
+from edge.server.boot import Boot
+from edge.session.dump import Dumps
+from edge.session.gateway import Gateway
+from edge.session.meters import Meters
+from edge.settings import Settings
+
+
+def build_gateway(settings: Settings, boot: Boot) -> Gateway:
+    """One worker's gateway, not yet started.
+
+    Raises ``SettingError`` when no recognizer can be used or one of its settings is wrong.
+    """
+    counts = IngestCounts()
+    return Gateway(
+        settings.session,
+        protocols=client_protocols(counts),
+        recognizers=Recognizers(recognizer_config(settings, boot.embedded_socket)),
+        supervision=settings.supervisor,
+        audio=settings.track,
+        dumps=Dumps(settings.dump, settings.server.data_dir),
+        meters=Meters(counts),
+    )
+
+
+def recognizer_config(settings: Settings, embedded_socket: str | None) -> RecognizerConfig:
+    """All that recognizers are built from; without a socket only a survey makes sense."""
+    config = RecognizerConfig(
+        choice=settings.recognizers, openai=settings.openai, embedded=settings.embedded
+    )
+    if embedded_socket is None:
+        return config
+    return RecognizerConfig(
+        choice=config.choice,
+        openai=config.openai,
+        embedded=config.embedded,
+        embedded_socket=Path(embedded_socket),
+    )

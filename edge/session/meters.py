@@ -1,0 +1,85 @@
+"""What a worker's sessions and tracks count, carried into the metrics.
+
+Hot paths count in plain integers; this names the counters they end up in. Called on the event loop.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import Counter
+
+from edge import metrics
+from edge.audio.stats import TrackStats
+from edge.ingest.counts import IngestCounts
+
+_PACKETS = Counter("edgescribe_packets", "Packets of tracks, by what became of them", ["outcome"])
+_LOST_PACKETS = Counter(
+    "edgescribe_lost_packets", "Packets that never came, by what stands in their place", ["filled"]
+)
+_REORDERED = Counter("edgescribe_reordered_packets", "Late packets put in their place")
+_SILENCE_MS = Counter("edgescribe_silence_milliseconds", "Silence put in for DTX, mute and gaps")
+_JUMPS = Counter("edgescribe_clock_jumps", "Times a session clock moved against its audio")
+_OVERFLOW_MS = Counter(
+    "edgescribe_overflow_dropped_milliseconds",
+    "Audio dropped because no recognizer took it in time",
+)
+_REFUSED_EVENTS = Counter(
+    "edgescribe_refused_events", "Client messages that were not used", ["reason"]
+)
+_SLOWED = Counter("edgescribe_connections_slowed", "Times a connection over its pace was paused")
+
+_TRACK_COUNTERS = {
+    **{
+        outcome: _PACKETS.labels(outcome)
+        for outcome in ("received", "decoded", "corrupt", "late", "duplicate", "empty", "unplayed")
+    },
+    **{
+        filled: _LOST_PACKETS.labels(filled)
+        for filled in ("lost", "recovered_fec", "concealed", "silenced", "skipped")
+    },
+    "reordered": _REORDERED,
+    "silence_ms": _SILENCE_MS,
+    "jumps": _JUMPS,
+    "overflow_dropped_ms": _OVERFLOW_MS,
+}
+_INGEST_COUNTERS = {
+    "audio_packets": metrics.CLIENT_AUDIO_CHUNKS,
+    "audio_bytes": metrics.CLIENT_AUDIO_BYTES,
+    "bad_events": _REFUSED_EVENTS.labels("bad"),
+    "ignored_events": _REFUSED_EVENTS.labels("ignored"),
+    "empty_payloads": _REFUSED_EVENTS.labels("empty"),
+    "refused_packets": _REFUSED_EVENTS.labels("tag_refused"),
+    "slowed": _SLOWED,
+}
+
+
+class Meters:
+    """The counters of one worker's gateway."""
+
+    def __init__(self, ingest: IngestCounts) -> None:
+        metrics.FLUSHER.watch(ingest, _INGEST_COUNTERS)
+        self.recognizers = metrics.RecognizerMetrics()
+
+    def session_opened(self, provider: str) -> None:
+        """A client's session began, with this recognizer as its first choice."""
+        metrics.SESSION_STARTS.labels(provider).inc()
+
+    def session_closed(self, duration_s: float, close_code: int) -> None:
+        """A session is over, its last finals included."""
+        metrics.SESSION_DURATION.observe(duration_s)
+        metrics.CLIENT_CLOSES.labels(str(close_code)).inc()
+
+    def track_opened(self, stats: TrackStats) -> None:
+        """Begin to carry a track's counts into the metrics."""
+        metrics.FLUSHER.watch(stats, _TRACK_COUNTERS)
+
+    def track_closed(self, stats: TrackStats) -> None:
+        """Take the last of a track's counts."""
+        metrics.FLUSHER.unwatch(stats)
+
+    def delivered(self, provider: str, is_interim: bool) -> None:
+        """A transcript went to its client."""
+        metrics.delivered(provider, is_interim)
+
+    def final_latency(self, provider: str, seconds: float) -> None:
+        """A final came so long after the last audio of its utterance."""
+        metrics.final_latency(provider, seconds)
