@@ -73,7 +73,8 @@ class GatewayProcess:
             await asyncio.sleep(0.1)
 
     async def metrics(self) -> Counter[str]:
-        """Each counter of ``/metrics``, summed over labels."""
+        """Each counter of ``/metrics``: the sum over its labels by its name, and each labelled
+        value as ``name/value`` (``name/value/value`` for two labels)."""
         text = await asyncio.to_thread(self._get, "/metrics")
         if text is None:
             raise self.failed("did not answer /metrics")
@@ -82,6 +83,9 @@ class GatewayProcess:
             for sample in family.samples:
                 if sample.name == f"{family.name}_total":
                     counters[sample.name] += round(sample.value)
+                    if sample.labels:
+                        labelled = "/".join((sample.name, *sample.labels.values()))
+                        counters[labelled] += round(sample.value)
         return counters
 
     def pids(self) -> list[int]:

@@ -12,6 +12,7 @@ from edge.demo.latency import percentile
 from edge.demo.wer import WordErrors, total
 
 WORST_WORD_ERROR_RATE = 0.25
+_DISCARDED = ("corrupt", "late", "duplicate", "empty", "unplayed")
 _LABEL_WIDTH = 20
 
 
@@ -40,10 +41,10 @@ class Packets(msgspec.Struct, frozen=True, kw_only=True):
     concealed: int
     """Losses and corrupt packets filled by the decoder's guess."""
     silenced: int
-    """Losses filled with silence."""
+    """Losses filled with silence, or jumped over in a gap too long to fill."""
     reordered: int
     discarded: int
-    """Packets counted as too late, repeated or not decodable, instead of being decoded."""
+    """Packets counted as late, repeated, empty, corrupt or left over, instead of being decoded."""
 
     @property
     def problems(self) -> list[str]:
@@ -157,10 +158,11 @@ def count_packets(tallies: Sequence[Tally], gateway: Counter[str]) -> Packets:
         late=sum(tally.late for tally in tallies),
         silent=sum(tally.dtx for tally in tallies),
         received=gateway["otp_client_audio_chunks_total"],
-        decoded=gateway["edgescribe_packets_decoded_total"],
-        recovered=gateway["edgescribe_packets_recovered_total"],
-        concealed=gateway["edgescribe_packets_concealed_total"],
-        silenced=gateway["edgescribe_packets_silenced_total"],
-        reordered=gateway["edgescribe_packets_reordered_total"],
-        discarded=gateway["edgescribe_packets_discarded_total"],
+        decoded=gateway["edgescribe_packets_total/decoded"],
+        recovered=gateway["edgescribe_lost_packets_total/recovered_fec"],
+        concealed=gateway["edgescribe_lost_packets_total/concealed"],
+        silenced=gateway["edgescribe_lost_packets_total/silenced"]
+        + gateway["edgescribe_lost_packets_total/skipped"],
+        reordered=gateway["edgescribe_reordered_packets_total"],
+        discarded=sum(gateway[f"edgescribe_packets_total/{name}"] for name in _DISCARDED),
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
 
-from edge.demo.report import DemoReport, Packets, SpeakerResult
+from edge.demo.bridge import Tally
+from edge.demo.report import DemoReport, Packets, SpeakerResult, count_packets
 from edge.demo.wer import WordErrors
 
 PACKETS = Packets(
@@ -94,3 +96,37 @@ def test_the_summary_has_every_figure() -> None:
 def test_what_is_unknown_is_said_to_be() -> None:
     text = "\n".join(report(cpu_s=None, latencies_ms=[]).lines())
     assert "not known here" in text and "no final ended with an utterance" in text
+
+
+def test_the_two_sides_counts_are_set_beside_each_other() -> None:
+    tallies = [
+        Tally(encoded=60, dtx=10, dropped=2, sent=48, late=1),
+        Tally(encoded=60, dtx=10, dropped=1, sent=49, late=1),
+    ]
+    gateway = Counter(
+        {
+            "otp_client_audio_chunks_total": 97,
+            "edgescribe_packets_total/decoded": 95,
+            "edgescribe_packets_total/late": 1,
+            "edgescribe_packets_total/corrupt": 1,
+            "edgescribe_lost_packets_total/recovered_fec": 2,
+            "edgescribe_lost_packets_total/concealed": 1,
+            "edgescribe_lost_packets_total/skipped": 1,
+            "edgescribe_reordered_packets_total": 1,
+        }
+    )
+    counted = count_packets(tallies, gateway)
+    assert counted == Packets(
+        sent=97,
+        lost=3,
+        late=2,
+        silent=20,
+        received=97,
+        decoded=95,
+        recovered=2,
+        concealed=1,
+        silenced=1,
+        reordered=1,
+        discarded=2,
+    )
+    assert counted.problems == []
