@@ -1,6 +1,7 @@
 """WebSocket connections from the upgrade to the close, on top of Sanic's HTTP server.
 
-Comes in: bytes of an upgraded connection. Goes out: whole messages to a ``Receiver``, and whatever
-the receiver sends through its ``Socket``. ``edge.ingest`` may call it; it knows no protocol above
-RFC 6455.
+Comes in: an HTTP request that wants to be a WebSocket (``lane.accept``), then the bytes of its
+connection. Goes out: whole messages to a ``Receiver``, and whatever the receiver sends through its
+``Socket``. ``edge.server`` may accept and close (``lane``, ``registry``), ``edge.ingest`` receives
+(``interface``); it knows no protocol above RFC 6455.
 """

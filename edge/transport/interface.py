@@ -42,7 +42,10 @@ class Socket(Protocol):
         ...
 
     def pause(self) -> None:
-        """Deliver nothing more until ``resume``; past a bound the peer's TCP window closes too."""
+        """Deliver nothing more until ``resume``; past a bound the peer's TCP window closes too.
+
+        A pause ends with the connection: what is queued then is delivered before ``closed``.
+        """
         ...
 
     def resume(self) -> None:
@@ -52,7 +55,8 @@ class Socket(Protocol):
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Begin the closing handshake after all that was sent; ``reason`` is cut to 123 bytes.
 
-        ``Receiver.closed`` follows in every case. Later calls do nothing.
+        ``Receiver.closed`` follows in every case, after the messages that the peer sent before it
+        saw the close. Later calls do nothing. ``ValueError`` for a code that may not be sent.
         """
         ...
 
@@ -72,5 +76,5 @@ class Receiver(Protocol):
         ...
 
     def closed(self, close: Close) -> None:
-        """The connection is over; called once, after every message that arrived before the close."""
+        """The connection is over; called once, after every message that arrived before it."""
         ...

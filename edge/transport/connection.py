@@ -1,0 +1,461 @@
+"""One upgraded connection: an asyncio protocol that speaks RFC 6455 and feeds a ``Receiver``.
+
+It owns no task and no timer. Bytes are decoded and delivered inside ``data_received``; when there
+is more than one turn's worth, the rest is delivered in turns of the event loop while reading is
+paused. Deadlines are kept by the registry, which calls ``sweep`` on every connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Iterable
+
+from _native import frames
+from _native.frames import BINARY, CLOSE, PING, PONG, TEXT, Decoder, FrameError
+from edge.transport.interface import Close, Receiver
+from edge.transport.owner import NOBODY, Owner
+from edge.transport.settings import Limits
+from edge.transport.watch import Verdict, Watch
+
+logger = logging.getLogger(__name__)
+
+SLICE = 32
+"""Frames decoded at once: between two slices a turn looks at the clock."""
+TURN_SLICES = 8
+TURN_S = 0.002
+"""A turn delivers so many slices or takes about so long; then other sockets have theirs."""
+WRITE_BUFFER_BYTES = 64 * 1024
+"""Unsent bytes from which on a pong waits, so that a flood of pings cannot fill the outbox."""
+MESSAGE_OVERHEAD_BYTES = 96
+"""What a queued message weighs beside its payload, counted against the inbox's bound."""
+LINGER_S = 1.0
+"""How long a failed TLS connection, which has no half-close, lets its close frame travel."""
+
+_EMPTY_PING = frames.encode(PING, b"")
+
+
+class Connection(asyncio.Protocol):
+    """``edge.transport.interface.Socket`` on an asyncio transport.
+
+    ``siblings`` is the set in which the HTTP server keeps its connections; this one leaves it when
+    it is lost.
+    """
+
+    __slots__ = (
+        "_backlog",
+        "_backlog_bytes",
+        "_behind",
+        "_choked",
+        "_close",
+        "_deaf",
+        "_decoder",
+        "_held",
+        "_lost",
+        "_mute",
+        "_owner",
+        "_pong",
+        "_reading",
+        "_receiver",
+        "_remote",
+        "_siblings",
+        "_transport",
+        "_turn_due",
+        "_watch",
+        "bytes_in",
+        "bytes_out",
+        "messages_in",
+        "messages_out",
+    )
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        receiver: Receiver,
+        owner: Owner,
+        limits: Limits,
+        siblings: set[object],
+    ) -> None:
+        self._transport = transport
+        self._receiver: Receiver = receiver
+        self._owner = owner
+        self._siblings = siblings
+        self._decoder = Decoder(limits.max_message_bytes)
+        self._remote = _address(transport.get_extra_info("peername"))
+        self.messages_in = 0
+        self.messages_out = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+
+        # How it ends: decided once, by the first close frame either way or by a loss.
+        self._close: Close | None = None
+        self._mute = False  # nothing more may be written
+        self._deaf = False  # nothing more is decoded
+        self._lost = False  # the transport is gone
+
+        # Inbound: behind = something is queued or held, so new data must queue up too.
+        self._behind = False
+        self._held = False  # the receiver has paused
+        self._turn_due = False
+        self._reading = True
+        self._backlog: deque[tuple[int, bytes]] | None = None
+        self._backlog_bytes = 0
+
+        self._choked = False  # more than the write buffer's limit is unsent
+        self._pong: bytes | None = None
+        self._watch = Watch(owner.loop.time(), owner.settings)
+
+    # The socket's face to the receiver
+
+    @property
+    def remote(self) -> str:
+        """Peer address ``host:port`` for logs."""
+        return self._remote
+
+    @property
+    def is_open(self) -> bool:
+        """False from the moment either side has begun to close."""
+        return not self._mute
+
+    def send_text(self, text: bytes) -> bool:
+        """Send one text message; False when the connection is closing."""
+        return self._send(TEXT, text)
+
+    def send_binary(self, data: bytes) -> bool:
+        """Send one binary message; False when the connection is closing."""
+        return self._send(BINARY, data)
+
+    def pause(self) -> None:
+        """Deliver nothing more until ``resume``."""
+        if not self._lost:
+            self._held = self._behind = True
+
+    def resume(self) -> None:
+        """Deliver again, in a later turn of the event loop."""
+        if self._held:
+            self._held = False
+            self._schedule_turn()
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Begin the closing handshake; ``ValueError`` for a code that may not be sent."""
+        payload = frames.close_payload(code, reason)
+        if self._mute or self._close is not None:
+            return
+        self._close = Close(*frames.parse_close(payload), by_peer=False)
+        self._write(frames.encode(CLOSE, payload))
+        self._mute = True
+        self._give_up_after(self._owner.settings.client_close_timeout_s)
+
+    # The face to the server that stops and to the registry
+
+    def open(self, first: bytes, *, lost: bool = False) -> None:
+        """Tell the receiver, then deliver ``first``, which came with the handshake.
+
+        ``lost`` says that the transport was gone before; the receiver is told of it as of any end.
+        """
+        self._mute = lost
+        try:
+            self._receiver.opened(self)
+        except Exception:
+            self._crash()
+        if first:
+            self.data_received(first)
+        if lost:
+            self.connection_lost(None)
+
+    def close_if_idle(self) -> bool:
+        """Sanic's call on each connection when it stops; True would mean closed already."""
+        self.close(1001, "Server is stopping")
+        return False
+
+    def abort(self) -> None:
+        """Cut the connection without a handshake; what has arrived is still delivered."""
+        self._mute = True
+        self._transport.abort()
+
+    def sweep(self, now_s: float) -> None:
+        """Enforce every deadline; called a few times in the shortest of them."""
+        if self._watch.is_cut(now_s):
+            self.abort()
+        if self._mute:
+            return
+        verdict = self._watch.look(
+            now_s,
+            self._owner.settings,
+            heard_bytes=self.bytes_in,
+            written_bytes=self.bytes_out,
+            unsent_bytes=self._transport.get_write_buffer_size(),
+            listening=self._reading,
+        )
+        if verdict is Verdict.PING:
+            self._write(_EMPTY_PING)
+        elif verdict is Verdict.DROP_SLOW:
+            self._drop_slow_peer()
+        elif verdict is Verdict.DROP_SILENT:
+            self._owner.count_silent()
+            self.close(1011, "No answer to a ping")
+
+    # asyncio's calls
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the peer."""
+        self.bytes_in += len(data)
+        if self._deaf:
+            return
+        if not self._behind:
+            self._turn(data)
+        elif self._held:
+            self._queue(data)
+        else:
+            self._decode(data, 0)
+
+    def eof_received(self) -> None:
+        """The peer will send no more: without a close frame that is an abnormal end."""
+        self._mute = True
+        self._give_up_after(self._owner.settings.client_close_timeout_s)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The transport is gone: deliver what is left, held or not, then say so."""
+        self._lost = self._mute = True
+        self._held = False
+        self._siblings.discard(self)
+        if self._behind:
+            self._schedule_turn()
+        else:
+            self._finish()
+
+    def pause_writing(self) -> None:
+        """Unsent bytes have passed the write buffer's limit."""
+        self._choked = True
+
+    def resume_writing(self) -> None:
+        """Unsent bytes have fallen below the limit."""
+        self._choked = False
+        pong, self._pong = self._pong, None
+        if pong is not None and not self._mute:
+            self._write(pong)
+
+    # Inbound
+
+    def _turn(self, data: bytes) -> None:
+        """Decode and deliver ``data`` and what waited, until a turn's budget is spent."""
+        loop = self._owner.loop
+        ends_s = 0.0
+        for _ in range(TURN_SLICES):
+            items = self._next_items(data)
+            self._deliver(items)
+            if self._held or not (self._backlog or self._decoder.pending) or self._deaf:
+                break
+            data = b""
+            if ends_s == 0.0:
+                ends_s = loop.time() + TURN_S
+            elif loop.time() >= ends_s:
+                break
+        self._settle()
+
+    def _next_items(self, data: bytes) -> list[tuple[int, bytes]]:
+        """The next slice: what was queued while the receiver paused, else fresh from the bytes."""
+        backlog = self._backlog
+        if backlog:
+            if data:
+                self._decode(data, 0)
+            items = [backlog.popleft() for _ in range(min(SLICE, len(backlog)))]
+            self._backlog_bytes -= sum(map(_weight, items))
+            return items
+        return self._decode(data, SLICE)
+
+    def _decode(self, data: bytes, limit: int) -> list[tuple[int, bytes]]:
+        """Up to ``limit`` items of ``data`` and what is left; a violation ends the connection."""
+        if self._deaf:
+            return []
+        try:
+            return self._decoder.decode(data, limit)
+        except FrameError as fault:
+            self._owner.count_fault(fault.code)
+            self._fail(fault.code, str(fault))
+            return []
+
+    def _deliver(self, items: list[tuple[int, bytes]]) -> None:
+        message = self._receiver.message
+        rest = iter(items)
+        try:
+            for opcode, payload in rest:
+                if opcode <= BINARY:
+                    self.messages_in += 1
+                    message(payload, opcode == TEXT)
+                    if self._held:
+                        break
+                else:
+                    self._control(opcode, payload)
+        except Exception:
+            self._crash()
+            return
+        if self._held:
+            self._set_aside(rest, front=True)
+
+    def _settle(self) -> None:
+        """After a turn: read on when all is delivered, else see to it that the rest will be."""
+        if self._held:
+            self._queue(b"")
+        elif self._backlog or (self._decoder.pending and not self._deaf):
+            self._behind = True
+            self._schedule_turn()
+            self._stop_reading()
+        else:
+            self._backlog = None
+            self._behind = False
+            self._read_on()
+            if self._lost:
+                self._finish()
+
+    def _queue(self, data: bytes) -> None:
+        """While the receiver pauses: answer control frames, keep messages up to the bound."""
+        bound = self._owner.settings.client_inbox_bytes
+        self._decode(data, 0)
+        while self._backlog_bytes < bound and self._decoder.pending and not self._deaf:
+            self._set_aside(self._decode(b"", SLICE), front=False)
+        if self._decoder.pending and not self._deaf:
+            self._stop_reading()
+
+    def _set_aside(self, items: Iterable[tuple[int, bytes]], *, front: bool) -> None:
+        """Queue messages (in ``front`` of what is queued already) and handle control frames."""
+        messages = []
+        for item in items:
+            if item[0] > BINARY:
+                self._control(*item)
+            else:
+                messages.append(item)
+                self._backlog_bytes += _weight(item)
+        if not messages:
+            return
+        if self._backlog is None:
+            self._backlog = deque()
+        if front:
+            self._backlog.extendleft(reversed(messages))
+        else:
+            self._backlog.extend(messages)
+
+    def _schedule_turn(self) -> None:
+        if not self._turn_due:
+            self._turn_due = True
+            self._owner.loop.call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._turn_due = False
+        if not self._held:
+            self._turn(b"")
+
+    def _stop_reading(self) -> None:
+        if self._reading and not self._lost:
+            self._reading = False
+            self._transport.pause_reading()
+
+    def _read_on(self) -> None:
+        if not self._reading and not self._lost:
+            self._reading = True
+            self._transport.resume_reading()
+
+    # Control frames and the end
+
+    def _control(self, opcode: int, payload: bytes) -> None:
+        if opcode == CLOSE:
+            self._peer_closed(payload)
+        elif opcode == PING and not self._mute:
+            pong = frames.encode(PONG, payload)
+            if self._choked:
+                # RFC 6455 section 5.5.3: answering only the latest ping is enough.
+                self._pong = pong
+            else:
+                self._write(pong)
+
+    def _peer_closed(self, payload: bytes) -> None:
+        self._deaf = True
+        if self._close is None:
+            self._close = Close(*frames.parse_close(payload), by_peer=True)
+            if not self._mute:
+                self._write(frames.encode(CLOSE, payload))
+        self._mute = True
+        if not self._lost:
+            self._give_up_after(self._owner.settings.client_close_timeout_s)
+            self._transport.close()
+
+    def _fail(self, code: int, reason: str) -> None:
+        """RFC 6455 section 7.1.7: say why, then hang up without waiting for a close frame.
+
+        Reading goes on, to nowhere: closing with bytes unread would reset the connection and could
+        take our close frame from the peer.
+        """
+        self._deaf = True
+        if self._lost:
+            self._close = self._close or Close(code, reason, by_peer=False)
+        elif self._mute:
+            self._transport.close()
+        else:
+            self.close(code, reason)
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
+            else:
+                self._give_up_after(LINGER_S)
+            self._read_on()
+
+    def _crash(self) -> None:
+        """The receiver raised: it is told that the connection is over, and nothing else."""
+        logger.exception("The receiver of %s failed; its connection is closed", self._remote)
+        self._backlog = None
+        self._backlog_bytes = 0
+        self._held = False
+        self._owner.count_fault(1011)
+        self._fail(1011, "Internal error")
+
+    def _give_up_after(self, delay_s: float) -> None:
+        self._watch.cut_at(self._owner.loop.time() + delay_s)
+
+    def _finish(self) -> None:
+        receiver, self._receiver = self._receiver, NOBODY
+        if receiver is NOBODY:
+            return
+        try:
+            receiver.closed(self._close or Close(1006))
+        except Exception:
+            logger.exception("The receiver of %s failed when told of its end", self._remote)
+        self._owner.forget(self)
+
+    # Outbound
+
+    def _send(self, opcode: int, payload: bytes) -> bool:
+        if self._mute:
+            return False
+        frame = frames.encode(opcode, payload)
+        if self._choked and not self._has_room(len(frame)):
+            return False
+        self.messages_out += 1
+        self._write(frame)
+        return True
+
+    def _write(self, frame: bytes) -> None:
+        self.bytes_out += len(frame)
+        self._transport.write(frame)
+
+    def _has_room(self, size: int) -> bool:
+        unsent = self._transport.get_write_buffer_size()
+        if unsent + size <= self._owner.settings.client_outbox_bytes:
+            return True
+        self._drop_slow_peer()
+        return False
+
+    def _drop_slow_peer(self) -> None:
+        self._owner.count_slow()
+        self.close(1008, "Peer reads too slowly")
+
+
+def _weight(item: tuple[int, bytes]) -> int:
+    return len(item[1]) + MESSAGE_OVERHEAD_BYTES
+
+
+def _address(peername: object) -> str:
+    """``host:port`` of an asyncio ``peername``, IPv6 in brackets; empty for a Unix socket."""
+    if not isinstance(peername, tuple):
+        return ""
+    host, port = peername[:2]
+    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"

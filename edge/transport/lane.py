@@ -1,0 +1,146 @@
+"""The lane beside Sanic: plain handlers turn HTTP connections into WebSockets, or cut them.
+
+``LaneProtocol`` is the protocol class that Sanic is started with. A handler returns what
+``accept`` or ``refuse`` gives it; from then on the connection is no longer Sanic's::
+
+    fault = handshake_fault(request)
+    if fault is not None:
+        return fault
+    return accept(request, receiver, lanes=lanes)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from http import HTTPStatus
+from typing import Any
+
+from sanic import HTTPResponse, Request
+from sanic.http import Http, Stage
+from sanic.response import text
+from sanic.server import HttpProtocol
+
+from edge.transport import handshake
+from edge.transport.connection import WRITE_BUFFER_BYTES, Connection
+from edge.transport.interface import Receiver
+from edge.transport.registry import Lanes
+from edge.transport.settings import Limits
+
+
+class LaneProtocol(HttpProtocol):
+    """Sanic's HTTP protocol, which can let go of its transport."""
+
+    __slots__ = ()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the peer has gone away already."""
+        return self.transport is None or self.conn_info is None or self.conn_info.lost
+
+    def let_go(self) -> tuple[asyncio.Transport, bytes]:
+        """Give up the transport; returns it and the bytes that came after the request.
+
+        Sanic's task for this connection ends by itself once its handler has returned, and without
+        a transport it closes nothing.
+        """
+        transport = self.transport
+        if transport is None:
+            raise RuntimeError("the connection has no transport to let go of")
+        rest = bytes(self.recv_buffer)
+        self.recv_buffer.clear()
+        self.transport = None
+        self.connections.discard(self)
+        return transport, rest
+
+    def cut(self, last_words: bytes) -> None:
+        """Send ``last_words`` and close."""
+        if self.transport is not None and not self.is_lost:
+            self.transport.write(last_words)
+            self.close()
+
+
+class _Answered(HTTPResponse):
+    """Stands in for a response where the socket has been answered already."""
+
+    __slots__ = ()
+
+    async def send(self, data: Any = None, end_stream: bool | None = None) -> None:
+        """Send nothing and end Sanic's care of the connection."""
+        if isinstance(self.stream, Http):
+            self.stream.keep_alive = False
+            self.stream.stage = Stage.IDLE
+
+
+def handshake_fault(request: Request) -> HTTPResponse | None:
+    """The answer to a request that is not a right WebSocket handshake, None when it is one.
+
+    426 asks for a WebSocket or for its version 13, 400 names the header that is wrong.
+    """
+    fault = handshake.find_fault(request.method, request.version, request.headers)
+    if fault is None:
+        return None
+    headers = {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"} if fault.status == 426 else {}
+    return text(fault.text, status=fault.status, headers=headers)
+
+
+def accept(
+    request: Request,
+    receiver: Receiver,
+    *,
+    lanes: Lanes,
+    limits: Limits | None = None,
+    subprotocol: str | None = None,
+) -> HTTPResponse:
+    """Upgrade the connection and feed ``receiver``; the handler must return the answer.
+
+    ``receiver.opened`` and the messages that came with the handshake are delivered before this
+    returns, ``receiver.closed`` follows in every case. When the handshake has a fault the answer
+    says so and the receiver is never called; check ``handshake_fault`` first where the receiver
+    holds something. ``ValueError`` for a ``subprotocol`` that the client did not offer.
+    """
+    fault = handshake_fault(request)
+    if fault is not None:
+        return fault
+    if subprotocol is not None and subprotocol not in handshake.offered_subprotocols(
+        request.headers
+    ):
+        raise ValueError(f"subprotocol {subprotocol!r} was not offered by the client")
+    protocol = _protocol(request)
+    lost = protocol.is_lost
+    transport, first = protocol.let_go()
+    connection = Connection(
+        transport, receiver, lanes, limits or Limits(), siblings=protocol.connections
+    )
+    if not lost:
+        protocol.connections.add(connection)
+        transport.set_protocol(connection)
+        high = min(WRITE_BUFFER_BYTES, lanes.settings.client_outbox_bytes)
+        transport.set_write_buffer_limits(high=high, low=high // 4)
+        transport.write(handshake.answer(request.headers, subprotocol))
+        transport.resume_reading()
+        _send_at_once(transport)
+    lanes.enter(connection, first, lost=lost)
+    return _Answered(status=101)
+
+
+def refuse(request: Request, status: int, body: str) -> HTTPResponse:
+    """Answer with a bare status line and body, without any header, and cut the connection."""
+    reason = HTTPStatus(status).phrase
+    _protocol(request).cut(f"HTTP/1.1 {status} {reason}\r\n\r\n{body}".encode())
+    return _Answered(status=status)
+
+
+def _protocol(request: Request) -> LaneProtocol:
+    stream = request.stream
+    protocol = None if stream is None else stream.protocol
+    if not isinstance(protocol, LaneProtocol):
+        raise RuntimeError("Sanic was not started with protocol=LaneProtocol")
+    return protocol
+
+
+def _send_at_once(transport: asyncio.Transport) -> None:
+    """Set TCP_NODELAY: not every event loop does so for a socket that Sanic has bound."""
+    handle = transport.get_extra_info("socket")
+    if handle is not None and handle.family in (socket.AF_INET, socket.AF_INET6):
+        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,0 +1,46 @@
+"""Settings of client connections, and what a route may choose for its own."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from edge.option import option
+
+
+class LaneSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Deadlines and bounds of every client WebSocket."""
+
+    client_ping_interval_s: Annotated[
+        float, option("Seconds between pings to a client; 0 sends none", ge=0)
+    ] = 20.0
+    """Keeps proxies between us and the client from cutting a quiet connection."""
+    client_pong_deadline_s: Annotated[
+        float, option("A client silent for so long after a ping is closed (1011)", gt=0)
+    ] = 20.0
+    """Any bytes from the client count as an answer: a busy sender is alive."""
+    client_send_timeout_s: Annotated[
+        float, option("A client is closed (1008) when a byte waits for it for so long", gt=0)
+    ] = 10.0
+    """Measured on the oldest byte that the client's machine has not taken."""
+    client_outbox_bytes: Annotated[
+        int, option("A client is closed (1008) when more bytes wait for it", ge=16 * 1024)
+    ] = 1024 * 1024
+    """Per connection; an empty outbox takes one message of any length."""
+    client_inbox_bytes: Annotated[
+        int,
+        option("Messages kept for a paused client session before reading stops", ge=16 * 1024),
+    ] = 256 * 1024
+    """Per connection; beyond it the client's TCP window closes."""
+    client_close_timeout_s: Annotated[
+        float, option("Longest wait for a client's part of the closing handshake", gt=0)
+    ] = 5.0
+    """Then the connection is cut."""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What one route allows its connections."""
+
+    max_message_bytes: int = 64 * 1024
+    """A longer message, counted over all its fragments, closes the connection with 1009."""
