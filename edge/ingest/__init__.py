@@ -1,6 +1,6 @@
 """Client protocols: from an upgrade request and its messages to calls on a session.
 
-Comes in: upgrade requests (path, query, headers) and whole WebSocket messages. Goes out: packets and
-commands to ``edge.session``, and results back to the client in its own words. ``edge.session.gateway``
-finds protocols through ``edge.ingest.registry``; a protocol is one module plus one line there.
+Comes in: upgrade requests (path, query, headers) and whole WebSocket messages. Goes out: packets
+and commands to ``edge.session``, and results back to the client in its own words. The gateway finds
+protocols through ``edge.ingest.registry``; a protocol is one module plus one line there.
 """

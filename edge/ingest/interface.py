@@ -7,7 +7,7 @@ from typing import Protocol
 
 import msgspec
 
-from edge.session.live import SessionHost
+from edge.session.interface import SessionHost
 from edge.transport.interface import Receiver
 
 

@@ -36,7 +36,8 @@ from edge.ingest.interface import Refusal, UpgradeRequest
 from edge.ingest.pace import Pace
 from edge.ingest.query import MediaQuery, parse_media_query
 from edge.logs import Repeats, get_logger
-from edge.session.live import LiveSession, LiveTrack, SessionHost, SessionRequest, SpokenLine
+from edge.session.interface import SessionHost, SessionRequest, SpokenLine
+from edge.session.live import LiveSession, LiveTrack
 from edge.transport.interface import Close, Socket
 from edge.version import VERSION
 

@@ -33,8 +33,8 @@ class MediaQuery(msgspec.Struct, frozen=True, kw_only=True):
 def parse_media_query(query: str) -> MediaQuery | str:
     """Return the validated query, or the body of the 400 that refuses it.
 
-    Percent sequences that are not UTF-8 become replacement characters, unknown names are ignored and
-    of a repeated name the first value counts, as in the browsers' URLSearchParams.
+    Percent sequences that are not UTF-8 become replacement characters, unknown names are ignored,
+    and of a repeated name the first value counts, as in the browsers' URLSearchParams.
     """
     values: dict[str, str] = {}
     tags: list[str] = []

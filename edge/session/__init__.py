@@ -1,6 +1,6 @@
 """Live sessions: one client connection's tracks, from their first packet to their last final.
 
-Comes in: packets, format announcements and ends, by tag, from ``edge.ingest``. Goes out: transcripts
-with session times to the session's outlet, counts and summaries to metrics and logs.
+Comes in: packets, format announcements and ends, by tag, from ``edge.ingest``. Goes out:
+transcripts with session times to the session's outlet, counts and summaries to metrics and logs.
 ``edge.ingest`` may call ``live``; ``edge.compose`` and ``edge.server`` may call ``gateway``.
 """

@@ -1,6 +1,6 @@
 """One worker's gateway: takes upgrades, carries sessions and tracks, drains them.
 
-The object that ``edge.compose`` builds and the server calls; everything else of a worker hangs on it.
+``edge.compose`` builds it and the server calls it; everything else of a worker hangs on it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from edge.ingest.interface import ClientProtocol, Refusal, UpgradeRequest
 from edge.ingest.query import parse_media_query
 from edge.logs import get_logger
 from edge.session.dump import Dumps
-from edge.session.live import LiveSession, LiveTrack, Offer, SessionOutlet, SessionRequest
+from edge.session.interface import Offer, SessionOutlet, SessionRequest
+from edge.session.live import LiveSession, LiveTrack
 from edge.session.meters import Meters
 from edge.session.metronome import Metronome
 from edge.session.settings import SessionSettings

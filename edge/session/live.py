@@ -1,7 +1,7 @@
 """A live session: the tracks of one client connection and where their transcripts go.
 
-A fault stays where it happens: a tag whose audio or recognizer fails is told so and closed, the other
-tags of the session never notice.
+A fault stays where it happens: a tag whose audio or recognizer fails is told so and closed, the
+other tags of the session never notice.
 """
 
 from __future__ import annotations
@@ -9,74 +9,148 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from typing import Protocol
-
-import msgspec
 
 from edge.asr.transcript import Transcript
 from edge.audio.track import AudioTrack
 from edge.errors import RecognizerError
 from edge.logs import get_logger
-from edge.session.dump import Dumps
-from edge.session.settings import SessionSettings
-from edge.transport.interface import Close
-
+from edge.session.interface import (
+    SessionOutlet,
+    SessionRequest,
+    SpokenLine,
+    TrackHost,
+    Transcriber,
+)
 
 _log = get_logger("edge.session.live")
 
 
-class SessionRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a client asked for when its connection opened."""
+class LiveTrack:
+    """One tag's audio and recognizer; the listener of its supervisor."""
 
-    session_id: str | None = None
-    provider: str | None = None
-    """The one recognizer to use; None lets the gateway choose, with fail-over."""
-    language: str | None = None
-    recognizer_tags: tuple[str, ...] = ()
-    use_dispatcher: bool = False
+    __slots__ = ("_session", "audio", "packet", "tag", "transcriber")
 
+    def __init__(self, session: LiveSession, tag: str, audio: AudioTrack) -> None:
+        self._session = session
+        self.tag = tag
+        self.audio = audio
+        self.packet = audio.packet
+        self.transcriber: Transcriber | None = None
 
-class SpokenLine(msgspec.Struct, frozen=True, kw_only=True):
-    """A transcript of one tag, with its times on the session's clock in milliseconds."""
+    def interim(self, transcript: Transcript) -> None:
+        """An utterance of this tag has new text so far."""
+        self._session.deliver(self, transcript)
 
-    tag: str
-    transcript: Transcript
-    start_ms: float
-    end_ms: float
+    def final(self, transcript: Transcript) -> None:
+        """An utterance of this tag is finished."""
+        self._session.deliver(self, transcript)
 
+    def failed(self, error: RecognizerError) -> None:
+        """No recognizer will take this tag."""
+        self._session.refuse(self.tag, "recognizer_failed", str(error))
 
-class SessionOutlet(Protocol):
-    """The client's side of a session; called on the event loop, must not block."""
-
-    def transcript(self, line: SpokenLine) -> None:
-        """An interim or final transcript, as soon as it is known."""
-        ...
-
-    def tag_failed(self, tag: str, code: str, message: str) -> None:
-        """This tag gets no more transcripts; called once per tag."""
-        ...
+    def broken(self, error: BaseException) -> None:
+        """A fault of ours on this tag's way; the other tags go on."""
+        _log.error("a track broke", tag=self.tag, exc_info=error)
+        self._session.refuse(self.tag, "recognizer_failed", "The gateway failed on this tag")
 
 
-class Transcriber(Protocol):
-    """What drives a track's recognizer: ``edge.asr.supervisor.Supervisor``."""
+class LiveSession:
+    """Tracks by tag, opened on first sight and ended together."""
 
-    def start(self) -> None: ...
+    def __init__(
+        self,
+        request: SessionRequest,
+        outlet: SessionOutlet,
+        host: TrackHost,
+        new_audio: Callable[[], AudioTrack],
+        *,
+        max_tags: int,
+    ) -> None:
+        self.request = request
+        self.opened_s = time.monotonic()
+        self.tracks: dict[str, LiveTrack] = {}
+        self.refused: dict[str, str] = {}
+        """Why a tag is refused, by tag; bounded like the tags themselves."""
+        self.finals = 0
+        self.interims = 0
+        self._outlet = outlet
+        self._host = host
+        self._new_audio = new_audio
+        self._max_tags = max_tags
+        self._endings: set[asyncio.Task[None]] = set()
+
+    def track(self, tag: str) -> LiveTrack | None:
+        """The running track of a tag, opened now if need be; None while the tag is refused."""
+        if track := self.tracks.get(tag):
+            return track
+        if tag in self.refused:
+            return None
+        if len(self.tracks) >= self._max_tags:
+            self.refuse(tag, "too_many_tags", f"A connection may open {self._max_tags} tags")
+            return None
+        track = LiveTrack(self, tag, self._new_audio())
+        transcriber = self._host.open_track(track, self.request)
+        if transcriber is None:
+            self.refuse(tag, "overloaded", "This worker carries as many tracks as it may")
+            return None
+        track.transcriber = transcriber
+        self.tracks[tag] = track
+        transcriber.start()
+        return track
+
+    def restart(self, tag: str) -> None:
+        """A usable format was announced: lift a refusal, or restart a running tag's numbering."""
+        self.refused.pop(tag, None)
+        if running := self.tracks.get(tag):
+            running.audio.restart()
+        else:
+            self.track(tag)
+
+    def refuse(self, tag: str, code: str, message: str) -> None:
+        """Take no more audio of a tag and say so once; a running track is closed."""
+        if tag in self.refused:
+            return
+        if len(self.refused) < 2 * self._max_tags:
+            self.refused[tag] = code
+            self._outlet.tag_failed(tag, code, message)
+        if (track := self.tracks.pop(tag, None)) and track.transcriber:
+            self._keep(self._abort(track, track.transcriber))
+
+    def deliver(self, track: LiveTrack, transcript: Transcript) -> None:
+        """Map a transcript to the session clock and hand it to the client at once."""
+        timeline = track.audio.timeline
+        if transcript.is_final:
+            self.finals += 1
+        else:
+            self.interims += 1
+        self._outlet.transcript(
+            SpokenLine(
+                tag=track.tag,
+                transcript=transcript,
+                start_ms=timeline.map_ms(transcript.start_ms),
+                end_ms=timeline.map_ms(transcript.end_ms),
+            )
+        )
+        self._host.delivered(track, transcript)
 
     async def finish(self, deadline_s: float) -> None:
         """Flush every track and wait for its last finals, at most ``deadline_s`` seconds.
 
-        Cancelling it stops the waiting, not the flushing. Tracks that open meanwhile are left alone.
+        Cancelling it stops the waiting, not the flushing. Tracks that open meanwhile go on.
         """
         while self.tracks:
             _, track = self.tracks.popitem()
             self._keep(self._finish(track, deadline_s))
-        if self._closing:
-            await asyncio.wait(self._closing)
+        if self._endings:
+            await asyncio.wait(self._endings)
 
     async def _finish(self, track: LiveTrack, deadline_s: float) -> None:
         try:
             if track.transcriber:
                 await track.transcriber.finish(deadline_s)
+        except Exception as error:
+            _log.error("a track could not be finished", tag=track.tag, exc_info=error)
         finally:
             self._host.close_track(track)
 
@@ -88,5 +162,5 @@ class Transcriber(Protocol):
 
     def _keep(self, ending: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(ending)
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        self._endings.add(task)
+        task.add_done_callback(self._endings.discard)

@@ -1,4 +1,4 @@
-"""Media events: every shape a bridge sends is understood, everything else is refused by a reason."""
+"""Media events: every shape a bridge sends is understood, the rest is refused by a reason."""
 
 from __future__ import annotations
 

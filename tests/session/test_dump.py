@@ -1,4 +1,4 @@
-"""Recordings: every line that fits is written in order, a disk that fails costs lines, not audio."""
+"""Recordings: every line that fits is written in order; a failing disk costs lines, not audio."""
 
 from __future__ import annotations
 

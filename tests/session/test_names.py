@@ -16,9 +16,7 @@ def test_harmless_names_stay_as_they_are(name: str) -> None:
     assert safe_name(name) == name
 
 
-@pytest.mark.parametrize(
-    "name", ["", ".", "..", "../x", "a/b", "会议", "~x", "x" * 129, "a\n", "\0"]
-)
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "会", "~x", "x" * 129, "a\n", "\0"])
 def test_other_names_are_encoded(name: str) -> None:
     assert safe_name(name).startswith("~")
 
