@@ -20,7 +20,7 @@ class StepKind(IntEnum):
     PACKET = 0
     """Decode ``payload``; if it is corrupt, conceal ``samples`` instead."""
     FEC = 1
-    """Recover ``samples`` of loss from the in-band FEC of ``payload``, the packet after the loss."""
+    """Recover ``samples`` of loss from the in-band FEC of ``payload``, the packet after it."""
     CONCEAL = 2
     """Let the decoder conceal ``samples`` of loss."""
     SILENCE = 3

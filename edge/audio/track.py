@@ -1,0 +1,246 @@
+"""A track: one speaker's packets in, PCM for any number of recognizers out, now or again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from edge.audio.renderer import Deliver, Renderer
+from edge.audio.ring import ReplayRing
+from edge.audio.sequencer import Sequencer
+from edge.audio.settings import TrackSettings
+from edge.audio.stats import TrackStats
+from edge.audio.steps import CLOCK_HZ, Step
+from edge.audio.timeline import Timeline
+
+__all__ = ["AudioTrack", "Deliver", "Feed", "TrackStats"]
+
+_SAMPLES_PER_MS = CLOCK_HZ // 1000
+
+
+class AudioTrack:
+    """Orders and times a speaker's packets and plays them to feeds.
+
+    *Audio milliseconds* are the track's own axis: what was put out since its first sample,
+    including concealment and silence. ``timeline`` maps them to the session's clock. Steps are
+    kept for replay until ``forget`` releases them or too many are kept; without a feed nothing is
+    decoded. All methods belong to one thread; ``now_s`` is a monotonic clock's time.
+    """
+
+    __slots__ = ("_batch_ms", "_live", "_ring", "_sequencer", "_stats")
+
+    def __init__(self, settings: TrackSettings) -> None:
+        self._stats = TrackStats()
+        self._sequencer = Sequencer(settings, self._stats)
+        self._ring = ReplayRing(settings.replay_ms, self._stats)
+        self._batch_ms = settings.asr_batch_ms
+        self._live: tuple[Feed, ...] = ()
+
+    @property
+    def stats(self) -> TrackStats:
+        """Counts since the track opened; the same object every time."""
+        return self._stats
+
+    @property
+    def timeline(self) -> Timeline:
+        """From audio milliseconds to session milliseconds (media timestamp / 48)."""
+        return self._sequencer.timeline
+
+    @property
+    def end_ms(self) -> float:
+        """Where the track's audio ends, in audio milliseconds."""
+        return self._ring.end / _SAMPLES_PER_MS
+
+    @property
+    def last_packet_s(self) -> float | None:
+        """When the last real packet came; late, doubled and empty ones don't count."""
+        return self._sequencer.last_packet_s
+
+    @property
+    def pending(self) -> int:
+        """Packets taken that nothing has played yet: kept for a feed, or waiting for a missing one."""
+        return self._ring.unplayed_packets + self._sequencer.held_packets
+
+    def speech_since(self, from_ms: float) -> bool:
+        """Whether a packet with sound was put out after ``from_ms``; silence and DTX don't count."""
+        return self._sequencer.speech_end > from_ms * _SAMPLES_PER_MS
+
+    def packet(
+        self, chunk: int | None, timestamp: int | None, payload: bytes, now_s: float
+    ) -> None:
+        """Take an Opus packet: its number, its media time in 48 kHz samples, its bytes.
+
+        Never raises for bad input: what cannot be used is bridged or dropped, and counted.
+        """
+        for step in self._sequencer.push(chunk, timestamp, payload, now_s):
+            self._ring.append(step)
+            for feed in self._live:
+                feed._play_newest(step)
+
+    def restart(self) -> None:
+        """The sender announced a new source under this tag: its numbers start anywhere."""
+        self._keep(self._sequencer.restart())
+
+    def tick(self, now_s: float) -> None:
+        """Do what time alone brings about; to be called every 20 ms, and cheap when that is nothing.
+
+        Missing packets are given up, silence is made up for a sender that has stopped, and a batch
+        that nothing completes is handed over.
+        """
+        if now_s >= self._sequencer.wake_s:
+            self._wake(now_s)
+
+    def finish(self) -> None:
+        """Play what waits for missing packets and hand over partial batches."""
+        self._keep(self._sequencer.flush())
+        self._flush()
+
+    def forget(self, until_ms: float) -> None:
+        """Audio before ``until_ms`` will not be needed again."""
+        self._ring.forget(math.floor(until_ms * _SAMPLES_PER_MS))
+
+    def open_feed(self, rate_hz: int, from_ms: float, deliver: Deliver) -> Feed:
+        """Play from ``from_ms`` on, or from the oldest audio kept, as PCM at ``rate_hz``.
+
+        ``deliver`` gets batches of mono 16-bit little-endian samples. It is called from ``packet``,
+        ``tick``, ``finish`` and ``Feed.pump``; it may pause or close the feed, not pump it.
+        Nothing is played before ``Feed.pump`` is called. Raises ``BadArgument`` for a rate that
+        Opus does not know.
+        """
+        return Feed(self, self._ring, Renderer(rate_hz, self._batch_ms, deliver), from_ms)
+
+    def _wake(self, now_s: float) -> None:
+        was_idle = self._sequencer.is_idle
+        self._keep(self._sequencer.tick(now_s))
+        if self._sequencer.is_idle != was_idle or self._sequencer.wake_s == math.inf:
+            self._flush()
+
+    def _keep(self, steps: Sequence[Step]) -> None:
+        for step in steps:
+            self._ring.append(step)
+            for feed in self._live:
+                feed._play_newest(step)
+
+    def _flush(self) -> None:
+        for feed in self._live:
+            feed._flush()
+
+    def _go_live(self, feed: Feed) -> None:
+        self._live = (*self._live, feed)
+
+    def _leave_live(self, feed: Feed) -> None:
+        self._live = tuple(other for other in self._live if other is not feed)
+
+
+class Feed:
+    """Plays a track to one recognizer: first what is kept, in slices, then each new step at once.
+
+    Opened by ``AudioTrack.open_feed``. The recognizer's own clock starts at the feed's first
+    sample; ``audio_ms`` maps it to the track's.
+    """
+
+    __slots__ = (
+        "_closed",
+        "_cursor",
+        "_is_live",
+        "_lead",
+        "_places",
+        "_position",
+        "_pumping",
+        "_renderer",
+        "_ring",
+        "_start",
+        "_track",
+    )
+
+    def __init__(
+        self, track: AudioTrack, ring: ReplayRing, renderer: Renderer, from_ms: float
+    ) -> None:
+        self._track = track
+        self._ring = ring
+        self._renderer = renderer
+        self._cursor, self._start = ring.find(math.floor(from_ms * _SAMPLES_PER_MS))
+        self._position = self._start
+        """Where the step at the cursor begins; out of date while live."""
+        self._lead = self._start
+        """Position on the track's axis minus position on the recognizer's."""
+        self._places = Timeline()
+        self._places.mark(0, self._start)
+        self._is_live = False
+        self._pumping = False
+        self._closed = False
+
+    @property
+    def start_ms(self) -> float:
+        """Where the feed began: at or before the ``from_ms`` asked for, if that was still kept."""
+        return self._start / _SAMPLES_PER_MS
+
+    @property
+    def delivered_ms(self) -> float:
+        """The audio millisecond up to which PCM was handed over."""
+        position = self._ring.end if self._is_live else self._position
+        return (position - self._renderer.waiting) / _SAMPLES_PER_MS
+
+    def audio_ms(self, stream_ms: float) -> float:
+        """The audio millisecond of a time on the recognizer's clock.
+
+        The two run together unless the track had to drop audio that this feed had not played yet.
+        """
+        return self._places.map_ms(stream_ms)
+
+    def pump(self, limit_ms: float) -> bool:
+        """Play about ``limit_ms`` more of what is kept; True when the feed has caught up.
+
+        It is live from then on. Decoding takes about 1 ms per second of audio: callers with other
+        work to do ask for a second or two at a time. A closed feed has nothing left to play: True.
+        """
+        if self._is_live or self._closed:
+            return True
+        ring = self._ring
+        budget = limit_ms * _SAMPLES_PER_MS
+        self._pumping = True
+        while self._pumping:
+            if self._cursor < ring.first:
+                self._pass_over_dropped()
+            if self._cursor == ring.count:
+                self._pumping = False
+                self._is_live = True
+                self._track._go_live(self)
+                return True
+            if budget <= 0:
+                break
+            step = ring.step(self._cursor)
+            budget -= step.samples
+            self._cursor += 1
+            self._position += step.samples
+            sound = self._renderer.play(step)
+            ring.mark_played(self._cursor - 1, step, sound)
+        self._pumping = False
+        return self._closed
+
+    def pause(self) -> None:
+        """Leave live, or end the running ``pump``, so that new audio waits in the track."""
+        self._pumping = False
+        if self._is_live:
+            self._is_live = False
+            self._cursor, self._position = self._ring.count, self._ring.end
+            self._track._leave_live(self)
+
+    def close(self) -> None:
+        """Deliver nothing more. Idempotent."""
+        self.pause()
+        self._closed = True
+
+    def _play_newest(self, step: Step) -> None:
+        if self._is_live:
+            sound = self._renderer.play(step)
+            self._ring.mark_played(self._ring.count - 1, step, sound)
+
+    def _flush(self) -> None:
+        if self._is_live:
+            self._renderer.flush()
+
+    def _pass_over_dropped(self) -> None:
+        self._lead += self._ring.start - self._position
+        self._cursor, self._position = self._ring.first, self._ring.start
+        self._places.mark(self._position - self._lead, self._position)
