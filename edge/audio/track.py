@@ -58,11 +58,11 @@ class AudioTrack:
 
     @property
     def pending(self) -> int:
-        """Packets taken that nothing has played yet: kept for a feed, or waiting for a missing one."""
+        """Packets that nothing has played yet: kept for a feed, or waiting for a missing one."""
         return self._ring.unplayed_packets + self._sequencer.held_packets
 
     def speech_since(self, from_ms: float) -> bool:
-        """Whether a packet with sound was put out after ``from_ms``; silence and DTX don't count."""
+        """Whether a packet with sound was put out after ``from_ms``; DTX packets don't count."""
         return self._sequencer.speech_end > from_ms * _SAMPLES_PER_MS
 
     def packet(
@@ -82,7 +82,7 @@ class AudioTrack:
         self._keep(self._sequencer.restart())
 
     def tick(self, now_s: float) -> None:
-        """Do what time alone brings about; to be called every 20 ms, and cheap when that is nothing.
+        """Do what time alone brings about; to be called every 20 ms, nearly free when idle.
 
         Missing packets are given up, silence is made up for a sender that has stopped, and a batch
         that nothing completes is handed over.
