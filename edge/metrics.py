@@ -76,6 +76,23 @@ BUILD_INFO = Gauge(
     ["version", "python", "libopus"],
     multiprocess_mode="livemax",
 )
+LANE_MESSAGES = Counter("edgescribe_client_messages", "WebSocket messages", ["direction"])
+LANE_BYTES = Counter("edgescribe_client_bytes", "Bytes of client WebSockets", ["direction"])
+LANE_FAULTS = Counter(
+    "edgescribe_client_faults", "Client WebSockets that this side had to end", ["reason"]
+)
+LANE_COUNTERS = {
+    "opened": Counter("edgescribe_client_connections", "Client WebSockets opened"),
+    "messages_in": LANE_MESSAGES.labels("in"),
+    "messages_out": LANE_MESSAGES.labels("out"),
+    "bytes_in": LANE_BYTES.labels("in"),
+    "bytes_out": LANE_BYTES.labels("out"),
+    "slow_peers": LANE_FAULTS.labels("slow"),
+    "silent_peers": LANE_FAULTS.labels("silent"),
+    "violations": LANE_FAULTS.labels("protocol"),
+    "crashes": LANE_FAULTS.labels("crash"),
+}
+"""Where the fields of ``edge.transport.registry.LaneCounts`` go."""
 
 
 class Watch:
@@ -90,8 +107,9 @@ class Watch:
 
     def collect(self, gained: dict[Counter, int]) -> None:
         """Add what the source gained since the last time to ``gained``."""
+        source = self._source() if callable(self._source) else self._source
         for field, counter in self._into.items():
-            value: int = getattr(self._source, field)
+            value: int = getattr(source, field)
             if more := value - self._counted[field]:
                 gained[counter] = gained.get(counter, 0) + more
                 self._counted[field] = value
@@ -109,7 +127,10 @@ class Flusher:
         self._gained: dict[Counter, int] = {}
 
     def watch(self, source: object, into: Mapping[str, Counter]) -> None:
-        """Count the attributes of ``source`` named in ``into``; they must only ever grow."""
+        """Count the attributes of ``source`` named in ``into``; they must only ever grow.
+
+        ``source`` may be a function that returns what has them.
+        """
         self._watches[id(source)] = Watch(source, into)
 
     def unwatch(self, source: object) -> None:

@@ -27,10 +27,14 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import msgspec
 
 from edge.asr.embedded.settings import EmbeddedSettings
+from edge.asr.openai_realtime import OpenAISettings
 from edge.asr.settings import ChoiceSettings, SupervisorSettings
+from edge.audio.settings import TrackSettings
 from edge.errors import SettingError
 from edge.server.settings import ServerSettings
+from edge.session.dump import DumpSettings
 from edge.session.settings import SessionSettings
+from edge.transport.settings import LaneSettings
 
 ENVIRONMENT_PREFIX = "EDGESCRIBE_"
 DEFAULT_FILE = "edgescribe.toml"
@@ -52,9 +56,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Every setting, by room. The field names are the file's tables."""
 
     server: ServerSettings = msgspec.field(default_factory=ServerSettings)
+    lane: LaneSettings = msgspec.field(default_factory=LaneSettings)
     session: SessionSettings = msgspec.field(default_factory=SessionSettings)
+    dump: DumpSettings = msgspec.field(default_factory=DumpSettings)
+    track: TrackSettings = msgspec.field(default_factory=TrackSettings)
     recognizers: ChoiceSettings = msgspec.field(default_factory=ChoiceSettings)
     supervisor: SupervisorSettings = msgspec.field(default_factory=SupervisorSettings)
+    openai: OpenAISettings = msgspec.field(default_factory=OpenAISettings)
     embedded: EmbeddedSettings = msgspec.field(default_factory=EmbeddedSettings)
 
 

@@ -11,7 +11,9 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import NamedTuple
 
+from edge.asr.registry import survey
 from edge.cli.arguments import add_settings, load_settings
+from edge.errors import NoRecognizer
 from edge.settings import Settings
 
 OWN_PACKAGES = ("edge", "_native", "dispatch", "router")
@@ -123,6 +125,22 @@ def _version(name: str) -> Finding:
     if RANGES[name][0] <= parts < RANGES[name][1]:
         return Finding(name, version)
     return Finding(name, version, f"pip install '{wanted}'")
+
+
+def _recognizers(settings: Settings) -> Iterator[Finding]:
+    """Those that cannot be used need no mending while another one can."""
+    from edge.compose import recognizer_config
+
+    try:
+        found = survey(recognizer_config(settings, None))
+    except NoRecognizer as error:
+        for name, reason in error.reasons.items():
+            yield Finding(f"recognizer {name}", "cannot be used", reason)
+        return
+    for recognizer in found.recognizers:
+        default = ", the default" if recognizer.name == found.default else ""
+        state = f"not used: {recognizer.missing}" if recognizer.missing else "ready" + default
+        yield Finding(f"recognizer {recognizer.name}", state)
 
 
 def _port(host: str, port: int) -> Finding:

@@ -6,6 +6,9 @@ request goes to one function, because an upgrade and a plain GET may share a pat
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 from sanic import HTTPResponse, Request, Sanic
 from sanic.config import Config
 from sanic.constants import HTTP_METHODS
@@ -13,10 +16,9 @@ from sanic.exceptions import MethodNotAllowed, NotFound, SanicException
 from sanic.response import text
 
 from edge import logs
-from edge.server.board import WorkerBoard
 from edge.server.boot import Boot
 from edge.server.worker import Worker
-from edge.transport.lane import LaneProtocol as Protocol
+from edge.transport.lane import LaneProtocol
 
 APP_NAME = "edgescribe"
 MAX_BODY_BYTES = 64 * 1024
@@ -26,20 +28,19 @@ KEEP_ALIVE_S = 15
 _log = logs.get_logger("edge.server.app")
 
 
-def create_app(boot: Boot) -> Sanic[Config, object]:
+def create_app(boot: Boot) -> Sanic[Config, SimpleNamespace]:
     """The application; called once in the main process and once in every worker."""
     server = boot.settings.server
     logs.configure(server.log_level, server.log_format)
-    app: Sanic[Config, object] = Sanic(
+    app: Sanic[Config, SimpleNamespace] = Sanic(
         APP_NAME, config=_config(), configure_logging=False, inspector=False
     )
     worker = Worker(app, boot)
 
-    async def everything(request: Request, path: str = "") -> HTTPResponse | None:
+    async def everything(request: Request, path: str = "") -> HTTPResponse:
         response = await worker.answer(request)
         if server.access_log:
-            status = response.status if response else 101
-            _log.info("request", method=request.method, path=request.path, status=status)
+            _log.info("request", method=request.method, path=request.path, status=response.status)
         return response
 
     for uri in ("/", "/<path:path>"):
@@ -47,7 +48,7 @@ def create_app(boot: Boot) -> Sanic[Config, object]:
             everything, uri, methods=HTTP_METHODS, name=f"everything{len(uri)}", ignore_body=True
         )
 
-    async def unrouted(request: Request, error: Exception) -> HTTPResponse | None:
+    async def unrouted(request: Request, error: Exception) -> HTTPResponse:
         return await everything(request)
 
     async def failed(request: Request, error: Exception) -> HTTPResponse:
@@ -66,9 +67,14 @@ def create_app(boot: Boot) -> Sanic[Config, object]:
     return app
 
 
-def board_of(app: Sanic[Config, object]) -> WorkerBoard:
-    """The board that the launcher put on ``app.shared_ctx``."""
-    return WorkerBoard(app.shared_ctx.board)
+class Protocol(LaneProtocol):
+    """Remembers where Sanic keeps its connections, so that a stopping worker can close them."""
+
+    __slots__ = ()
+
+    def connection_made(self, transport: Any) -> None:
+        self.app.ctx.connections = self.connections
+        super().connection_made(transport)  # type: ignore[no-untyped-call]
 
 
 def _config() -> Config:

@@ -16,5 +16,5 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
     workers: int
     run_dir: str
     """Private directory of this run, removed at its end: sockets and metric files."""
-    embedded_socket: str | None = None
-    """Where the inference process of the embedded recognizer listens, if there is one."""
+    embedded_socket: str
+    """Where the inference process of the embedded recognizer listens."""

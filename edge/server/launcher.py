@@ -17,14 +17,20 @@ from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.managers import SyncManager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from edge.asr.embedded import EmbeddedRecognizer, run_caretaker
+from edge.asr.registry import survey
 from edge.errors import SettingError
 from edge.server.board import WorkerBoard
 from edge.server.boot import Boot
 from edge.server.listener import BACKLOG, address_of, listen
-from edge.server.process import settle_helper, stop_signals_held
+from edge.server.process import run_beside, settle_helper, stop_signals_held
 from edge.settings import Settings
 from edge.version import VERSION
+
+if TYPE_CHECKING:
+    from sanic import Sanic
 
 METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 STOP_MARGIN_S = 6.0
@@ -60,17 +66,31 @@ def _run(
     from sanic.mixins import startup
     from sanic.worker.loader import AppLoader
 
+    from edge.compose import recognizer_config
     from edge.server.app import Protocol, create_app
     from edge.server.manager import Plan, Watch
 
     workers = settings.server.worker_count
-    boot = Boot(settings=settings, parent=os.getpid(), workers=workers, run_dir=str(run_dir))
+    boot = Boot(
+        settings=settings,
+        parent=os.getpid(),
+        workers=workers,
+        run_dir=str(run_dir),
+        embedded_socket=str(run_dir / "inference.sock"),
+    )
+    recognizers = survey(recognizer_config(settings, boot.embedded_socket))
     board = WorkerBoard.create(workers)
 
     def on_ready() -> None:
         address = address_of(listener)
-        announce(f"edgescribe {VERSION} listens on http://{address} ({workers} workers)")
+        plural = "" if workers == 1 else "s"
+        announce(f"edgescribe {VERSION} listens on http://{address} ({workers} worker{plural})")
         announce(f"media servers connect to ws://{address}/transcribe")
+        available = ", ".join(
+            f"{name} (default)" if name == recognizers.default else name
+            for name in recognizers.available
+        )
+        announce(f"recognizers: {available}")
         announce(f"data directory: {data_dir}")
 
     plan = Plan(
@@ -93,9 +113,19 @@ def _run(
         access_log=False,
         motd=False,
     )
+    if EmbeddedRecognizer.name in recognizers.available:
+        app.register_listener(partial(_start_inference, boot), "main_process_ready")
     Sanic.serve(primary=app, app_loader=loader)
     if plan.failure:
         raise plan.failure
+
+
+async def _start_inference(boot: Boot, app: Sanic[Any, Any]) -> None:
+    """One inference process for all workers, kept alive by a process of its own."""
+    arguments = {"settings": boot.settings.embedded, "socket_path": boot.embedded_socket}
+    app.manager.manage(
+        "Inference", run_beside, {"target": run_caretaker, "arguments": arguments}, transient=False
+    )
 
 
 def _data_directory(path: Path) -> Path:

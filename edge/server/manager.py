@@ -57,7 +57,7 @@ class Watch(WorkerManager):
         """
         if signal.sigpending() & set(STOP_SIGNALS):
             return
-        self.start()
+        self.start()  # type: ignore[no-untyped-call]
         release_stop_signals()
         try:
             self._watch()

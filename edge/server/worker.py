@@ -26,7 +26,9 @@ from edge.server.board import BEAT_INTERVAL_S, Totals, WorkerBoard
 from edge.server.boot import Boot
 from edge.server.process import STOP_SIGNALS, end_with_parent, release_stop_signals
 from edge.session.gateway import Acceptance, Gateway
-from edge.transport.lane import LANES, accept, refuse
+from edge.transport.lane import accept, handshake_fault, refuse
+from edge.transport.registry import Lanes
+from edge.transport.settings import Limits
 
 FLUSH_EVERY_BEATS = 4
 CLOSE_DEADLINE_S = 3.0
@@ -46,6 +48,7 @@ class Worker:
         self._boot = boot
         self._plain = PlainHttp(self)
         self._gateway: Gateway | None = None
+        self._lanes: Lanes | None = None
         self._seen_all = False
         self._draining = False
         self._stopping: asyncio.Task[None] | None = None
@@ -57,11 +60,14 @@ class Worker:
         self._index = int(app.m.name.split("-")[2])
         self._board = WorkerBoard(app.shared_ctx.board)
         try:
-            self._gateway = build_gateway(self._boot.settings, self._boot)
-            await self._gateway.start()
+            gateway = build_gateway(self._boot.settings, self._boot)
+            await gateway.start()
         except EdgescribeError as error:
             _log.error("the worker cannot start", reason=str(error))
             raise SystemExit(1) from error
+        self._gateway = gateway
+        self._lanes = Lanes(self._boot.settings.lane)
+        metrics.FLUSHER.watch(self._lanes.counts, metrics.LANE_COUNTERS)
 
     async def after_start(self, app: Sanic[Config, Any]) -> None:
         """Take work: from now on the board shows this worker, and signals stop it."""
@@ -79,12 +85,13 @@ class Worker:
 
     async def before_stop(self, app: Sanic[Config, Any]) -> None:
         """Sanic is about to stop; drain if that did not happen yet, whatever the reason."""
-        if self._gateway:
-            await self._drain()
         if self._beats:
             self._beats.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._beats
+        if self._gateway:
+            await self._drain()
+            await self._gateway.stop()
         metrics.FLUSHER.flush()
         self._board.clear(self._index)
 
@@ -114,20 +121,27 @@ class Worker:
 
     async def _close_connections(self) -> None:
         """Say 1001 to every client and wait for their goodbyes, then let plain HTTP go."""
-        LANES.close_all(1001, STOPPING)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(LANES.wait_closed(), CLOSE_DEADLINE_S)
+        if self._lanes:
+            self._lanes.close_all(1001, STOPPING)
+            await self._lanes.wait_closed(CLOSE_DEADLINE_S)
+        for connection in tuple(getattr(self._app.ctx, "connections", ())):
+            connection.close_if_idle()
 
-    async def answer(self, request: Request) -> HTTPResponse | None:
-        """Answer a request; None when the connection has become a WebSocket or was cut."""
+    async def answer(self, request: Request) -> HTTPResponse:
+        """Answer a request, or make its connection a WebSocket."""
         if not _wants_websocket(request):
             target = request.raw_url.decode("latin-1")
             return await self._plain.answer(request.method, target)
+        if fault := handshake_fault(request):
+            metrics.UPGRADES_REFUSED.labels(str(fault.status)).inc()
+            return fault
         verdict = self._admit(request)
-        if isinstance(verdict, Refusal):
+        if isinstance(verdict, Refusal) or self._lanes is None:
+            verdict = verdict if isinstance(verdict, Refusal) else Refusal(503, STOPPING)
             metrics.UPGRADES_REFUSED.labels(str(verdict.status)).inc()
             return refuse(request, verdict.status, verdict.body)
-        return accept(request, verdict.receiver)
+        limits = Limits(max_message_bytes=verdict.max_message_bytes)
+        return accept(request, verdict.receiver, lanes=self._lanes, limits=limits)
 
     def readiness(self) -> Readiness:
         """Whether this worker, and with it the gateway, takes new work."""
