@@ -8,7 +8,6 @@ A process of its own starts the inference process because it must outlive any wo
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import random
 import signal
@@ -17,13 +16,17 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
+from edge import logs
 from edge.asr.embedded.messages import check_socket_path
 from edge.asr.embedded.process import FAREWELL_S, run_inference
 from edge.asr.embedded.settings import EmbeddedSettings
+from edge.logs import get_logger
+
+LogLevel = Literal["debug", "info", "warning", "error"]
 
 FIRST_BACKOFF_S: Final = 0.1
 LONGEST_BACKOFF_S: Final = 3.0
@@ -32,16 +35,23 @@ HEALTHY_S: Final = 30.0
 LOOK_S: Final = 0.1
 """How often the caretaker looks at its child, its parent and its signals."""
 
-logger = logging.getLogger("edge.asr.embedded")
+_log: Final = get_logger("edge.asr.embedded")
 
 _BOOT: Final = (
-    "import sys, msgspec; sys.path[:] = msgspec.json.decode(sys.argv[1]); "
-    "from edge.asr.embedded.caretaker import _child; _child(*sys.argv[2:])"
+    "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
+    "from edge.asr.embedded.caretaker import inference_main; inference_main(*sys.argv[2:])"
 )
 
 
-def run_caretaker(settings: EmbeddedSettings, socket_path: str) -> None:
+def run_caretaker(
+    settings: EmbeddedSettings,
+    socket_path: str,
+    log_level: LogLevel = "info",
+    log_format: str = "text",
+) -> None:
     """Run the inference process, and another when it dies, until SIGINT or SIGTERM.
+
+    It is the body of a process: it takes over the signals and configures the logs.
 
     At the signal, or when the parent process has gone, the inference process is asked to end: it
     serves the workers that are still connected (a drain needs their last finals) and ends as soon
@@ -50,6 +60,8 @@ def run_caretaker(settings: EmbeddedSettings, socket_path: str) -> None:
     Raises ``SettingError`` when the socket's path is too long.
     """
     check_socket_path(Path(socket_path))
+    logs.configure(log_level, log_format)
+    command = _command(settings, socket_path, log_level, log_format)
     signalled = False
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -66,7 +78,7 @@ def run_caretaker(settings: EmbeddedSettings, socket_path: str) -> None:
     backoff_s = FIRST_BACKOFF_S
     while not ending():
         began_s = time.monotonic()
-        child = _start(settings, socket_path)
+        child = _start(command)
         while child.poll() is None and not ending():
             time.sleep(LOOK_S)
         _end(child)
@@ -74,20 +86,24 @@ def run_caretaker(settings: EmbeddedSettings, socket_path: str) -> None:
             return
         if time.monotonic() - began_s > HEALTHY_S:
             backoff_s = FIRST_BACKOFF_S
-        logger.error(
-            "the inference process ended with status %d, another starts in %.1f s",
-            child.returncode,
-            backoff_s,
+        _log.error(
+            "the inference process ended, another is started",
+            status=child.returncode,
+            backoff_s=backoff_s,
         )
         time.sleep(backoff_s * random.uniform(0.5, 1.0))
         backoff_s = min(backoff_s * 2, LONGEST_BACKOFF_S)
 
 
-def _start(settings: EmbeddedSettings, socket_path: str) -> subprocess.Popen[bytes]:
-    arguments = [msgspec.json.encode(value).decode() for value in (sys.path, settings)]
-    return subprocess.Popen(
-        [sys.executable, "-c", _BOOT, *arguments, socket_path], stdin=subprocess.PIPE
-    )
+def _command(settings: EmbeddedSettings, *arguments: str) -> list[str]:
+    """Starts Python with this process's module path, wherever the code lies."""
+    built = [msgspec.json.encode(value).decode() for value in (sys.path, settings)]
+    return [sys.executable, "-c", _BOOT, *built, *arguments]
+
+
+def _start(command: list[str]) -> subprocess.Popen[bytes]:
+    """A session of its own keeps a terminal's Ctrl-C away from it; its pipe ties it to us."""
+    return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
@@ -102,6 +118,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
         child.wait()
 
 
-def _child(settings: str, socket_path: str) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
+def inference_main(settings: str, socket_path: str, log_level: LogLevel, log_format: str) -> None:
+    """Body of the inference process; the arguments are those of its command line."""
+    logs.configure(log_level, log_format)
     run_inference(msgspec.json.decode(settings, type=EmbeddedSettings), Path(socket_path))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -29,6 +28,7 @@ from edge.asr.embedded.messages import (
     frame,
 )
 from edge.errors import RecognizerRefused
+from edge.logs import get_logger
 
 MOST_SENDS: Final = 3
 """A segment whose decoding ended the process this often is given up."""
@@ -41,7 +41,7 @@ LONGEST_ANSWER_S: Final = 30.0
 LOOK_S: Final = 1.0
 """How often those two deadlines are looked at."""
 
-logger = logging.getLogger("edge.asr.embedded")
+_log: Final = get_logger("edge.asr.embedded")
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(Ready | Answer)
 
@@ -151,7 +151,7 @@ class InferenceClient(asyncio.Protocol):
                     self.load = message.load
                     self._settle(message)
         except (ValueError, msgspec.MsgspecError) as error:
-            logger.error("the inference process sent what is no answer: %s", error)
+            _log.error("the inference process sent what is no answer", error=str(error))
             if self._transport is not None:
                 self._transport.abort()
 
@@ -181,7 +181,7 @@ class InferenceClient(asyncio.Protocol):
                     with attempt:
                         await loop.create_unix_connection(lambda: self, str(self._socket_path))
                 await self._lost.wait()
-                logger.warning("the inference process is gone, connecting again")
+                _log.warning("the inference process is gone, connecting again")
         finally:
             watch.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -200,7 +200,7 @@ class InferenceClient(asyncio.Protocol):
                 entry.sent_s is not None and now_s - entry.sent_s > LONGEST_ANSWER_S
                 for entry in self._outstanding.values()
             ):
-                logger.error("the inference process has not answered for %d s", LONGEST_ANSWER_S)
+                _log.error("the inference process hangs", longest_answer_s=LONGEST_ANSWER_S)
                 if self._transport is not None:
                     self._transport.abort()
 

@@ -21,6 +21,9 @@ LARGEST_MESSAGE: Final = 2 * 1024 * 1024
 LONGEST_SOCKET_PATH: Final = 107
 """Bytes of ``sockaddr_un.sun_path`` without its final zero (unix(7))."""
 
+LEAST_MEAN_LOG_P: Final = -0.9
+"""Text that the model finds less likely than this is no speech (measured on noise)."""
+
 _LENGTH: Final = struct.Struct(">I")
 
 
@@ -78,6 +81,11 @@ class Answer(msgspec.Struct, frozen=True, tag=True, array_like=True):
     tokens: tuple[int, ...] = ()
     load: float = 0.0
     """Share of the inference threads' time in use lately, 0 to 1."""
+
+    @property
+    def is_likely(self) -> bool:
+        """Whether it holds text that the model believes itself."""
+        return bool(self.text) and self.mean_log_p >= LEAST_MEAN_LOG_P
 
 
 class Deframer:

@@ -16,14 +16,13 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from edge.asr.embedded.messages import LEAST_MEAN_LOG_P
 from edge.asr.embedded.runtime import Float32, load_session
 from edge.asr.embedded.weights import DECODER, ENCODER, TOKENIZER
 
 RATE_HZ: Final = 16000
 TOKENS_PER_SECOND: Final = 6.5
 """The model's own bound; past it the text repeats itself."""
-LEAST_MEAN_LOG_P: Final = -0.9
-"""Text that the model finds less likely than this is no speech (measured on noise)."""
 SHORTEST_SAMPLES: Final = RATE_HZ // 4
 """The encoder needs some frames; shorter speech is padded with silence."""
 BEGIN: Final = 1

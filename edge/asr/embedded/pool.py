@@ -8,7 +8,6 @@ not final is skipped when a newer one of its segment comes.
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 import time
@@ -18,6 +17,7 @@ from typing import Final
 from edge.asr.embedded.messages import Answer, Decode, Kind, Outcome
 from edge.asr.embedded.moonshine import Moonshine
 from edge.asr.embedded.runtime import to_floats
+from edge.logs import get_logger
 
 MOST_WAITING_FINALS: Final = 256
 LONGEST_INTERIM_WAIT_S: Final = 1.0
@@ -25,7 +25,7 @@ LONGEST_INTERIM_WAIT_S: Final = 1.0
 LOAD_MEMORY_S: Final = 3.0
 """Time constant of the reported load."""
 
-logger = logging.getLogger("edge.asr.embedded")
+_log: Final = get_logger("edge.asr.embedded")
 
 
 class Job:
@@ -153,7 +153,7 @@ class DecodePool:
             )
         except Exception:
             # One bad segment must not end the thread that serves everybody.
-            logger.exception("a segment of %d samples could not be decoded", len(request.pcm) // 2)
+            _log.exception("a segment could not be decoded", samples=len(request.pcm) // 2)
             return Answer(request.id, Outcome.FAILED)
         load = self._note_busy(time.monotonic() - began_s)
         if decoded is None:

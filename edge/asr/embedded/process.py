@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import signal
 import sys
@@ -31,12 +30,13 @@ from edge.asr.embedded.messages import (
 )
 from edge.asr.embedded.settings import EmbeddedSettings
 from edge.errors import EdgescribeError
+from edge.logs import get_logger
 
-FAREWELL_S: Final = 12.0
-"""How long connected workers are still served after the end was asked for; a worker's drain is
-bounded by 10 s."""
+FAREWELL_S: Final = 20.0
+"""How long workers that stay connected are served after the end was asked for: longer than their
+drain is by default."""
 
-logger = logging.getLogger("edge.asr.embedded")
+_log: Final = get_logger("edge.asr.embedded")
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(Decode)
 
@@ -63,7 +63,7 @@ class WorkerConnection(asyncio.Protocol):
             for body in self._deframer.feed(data):
                 self._server.decode(self, _decoder.decode(body))
         except (ValueError, msgspec.MsgspecError) as error:
-            logger.error("a worker sent what is no request, its connection is cut: %s", error)
+            _log.error("a worker sent what is no request, it is cut off", error=str(error))
             if self._transport is not None:
                 self._transport.abort()
 
@@ -126,7 +126,7 @@ class InferenceServer:
 
             engine = await asyncio.to_thread(Moonshine)
         except EdgescribeError as error:
-            logger.error("the embedded recognizer cannot run: %s", error)
+            _log.error("the embedded recognizer cannot run", error=str(error))
             self._announce(Ready(str(error)))
             return lambda: None
         pool = DecodePool(engine, self._settings.threads)
@@ -141,7 +141,7 @@ class InferenceServer:
         self._submit = submit
         self._forget = pool.forget
         self._announce(Ready())
-        logger.info("embedded recognizer ready, %d threads", self._settings.threads)
+        _log.info("the embedded recognizer is ready", threads=self._settings.threads)
         return pool.stop
 
     def _announce(self, ready: Ready) -> None:

@@ -17,13 +17,16 @@ class EmbeddedSettings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         option("Threads that turn speech to text, machine-wide; 0 is one per core", ge=0, le=64),
     ] = 0
+    """Each may take a whole core while people speak."""
     embedded_interim_ms: Annotated[
         int,
         option("Speech between two interim transcripts; halved while there is capacity", ge=200),
     ] = 1000
+    """Each interim decodes the open utterance again; they are skipped first under load."""
     embedded_end_silence_ms: Annotated[
         int, option("Silence that ends an utterance", ge=200, le=2000)
     ] = 400
+    """Shorter makes finals earlier, and parts sentences at smaller pauses."""
 
     @property
     def threads(self) -> int:

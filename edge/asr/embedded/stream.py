@@ -11,6 +11,9 @@ import asyncio
 import itertools
 import math
 from collections import deque
+from collections.abc import Callable
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -27,6 +30,7 @@ from edge.asr.embedded.segmenter import (
     Segmenter,
 )
 from edge.asr.embedded.settings import EmbeddedSettings
+from edge.asr.embedded.utterance import Utterance
 from edge.asr.interface import Emit, Interim, RecognizerStream, StreamEnded
 from edge.asr.interface import Final as FinalEvent
 from edge.errors import RecognizerBusy, RecognizerClosed, RecognizerError
@@ -35,15 +39,15 @@ if TYPE_CHECKING:
     from edge.asr.embedded.voice_activity import VoiceActivity
 
 LANGUAGE: Final = "en"
-LEAST_MEAN_LOG_P: Final = -0.9
-"""Text that the model finds less likely than this is no speech (measured on noise)."""
 CONTEXT_GAP: Final = RATE_HZ * 17 // 10
 """The utterance before is context while its end and the next start are no further apart."""
 LONGEST_CONTEXT: Final = RATE_HZ * 8
 LONGEST_WITH_CONTEXT: Final = RATE_HZ * 12
 """Samples of context and utterance together; a longer utterance needs no context."""
-MOST_UNANSWERED: Final = 8
-"""Utterances of one stream that may wait for their text; more means that decoding can't keep up."""
+MOST_UNANSWERED: Final = RATE_HZ * 60
+"""Samples of a stream's utterances that may wait for their text; past it decoding can't keep up."""
+UNANSWERED_AT_EASE: Final = 2
+"""So many utterances may wait before the stream reports them as backlog, which slows its feed."""
 SPARE_LOAD: Final = 0.35
 """Below this load interims come twice as often."""
 
@@ -56,23 +60,7 @@ class EmbeddedCounts(msgspec.Struct):
     interims_skipped: int = 0
     """Interims that were due and not decoded, because decoding was behind."""
     unlikely: int = 0
-    """Texts dropped because the model was not sure of them."""
-
-
-class Utterance:
-    """A segment from its first speech to its final."""
-
-    def __init__(self, segment: int, item_id: str) -> None:
-        self.segment = segment
-        self.item_id = item_id
-        self.guess: int | None = None
-        """The speculative request that would be the final if speech is really over."""
-        self.interim: int | None = None
-        self.interim_at = 0
-        """Position of the audio's end at the last interim."""
-        self.closed: Closed | None = None
-        self.answer: Answer | None = None
-        """Answer to the guess or to the final."""
+    """Finals dropped because the model was not sure of them."""
 
 
 class EmbeddedStream(RecognizerStream):
@@ -124,7 +112,11 @@ class EmbeddedStream(RecognizerStream):
 
     @property
     def backlog_ms(self) -> float:
-        return (self._heard - self._segmenter.position) * 1000 / RATE_HZ
+        samples = self._heard - self._segmenter.position
+        waiting = len(self._unanswered) - UNANSWERED_AT_EASE
+        if waiting > 0:
+            samples += sum(each.length for each in islice(self._unanswered, waiting))
+        return samples * 1000 / RATE_HZ
 
     def commit(self) -> None:
         if self._ended:
@@ -170,9 +162,10 @@ class EmbeddedStream(RecognizerStream):
             return
         assert utterance is not None
         if isinstance(decision, Paused):
-            kind = Kind.SPECULATIVE
-            utterance.guess = self._decode(utterance, kind, decision.start, decision.end)
             utterance.interim_at = decision.end
+            before = self._context(decision.start, decision.end)
+            if before is None or before.answer is not None:
+                self._decode(utterance, Kind.SPECULATIVE, decision.start, decision.end, before)
         elif isinstance(decision, Resumed):
             self._take_guess_as_interim(utterance)
         elif isinstance(decision, Closed):
@@ -183,15 +176,22 @@ class EmbeddedStream(RecognizerStream):
 
     def _close(self, utterance: Utterance, closed: Closed) -> None:
         utterance.closed = closed
+        before = self._context(closed.start, closed.end)
         self._before = utterance if closed.end - closed.start <= LONGEST_CONTEXT else None
         self._unanswered.append(utterance)
         if utterance.guess is None:
-            utterance.guess = self._decode(utterance, Kind.FINAL, closed.start, closed.end)
+            ask = self._prepare(utterance, Kind.FINAL, closed.start, closed.end, before)
+            if before is not None and before.answer is None:
+                before.ask_next = ask
+            else:
+                ask()
         self._emit_finals()
-        if len(self._unanswered) > MOST_UNANSWERED:
+        if sum(each.length for each in self._unanswered) > MOST_UNANSWERED:
             self._end(RecognizerBusy("embedded recognizer: decoding cannot keep up"))
 
     def _take_guess_as_interim(self, utterance: Utterance) -> None:
+        if utterance.guess is None:
+            return
         answer, utterance.answer = utterance.answer, None
         if answer is None:
             utterance.interim, utterance.guess = utterance.guess, None
@@ -212,48 +212,61 @@ class EmbeddedStream(RecognizerStream):
             self._counts.interims_skipped += 1
             return
         start = self._segmenter.start
-        utterance.interim = self._decode(utterance, Kind.INTERIM, start, position)
+        before = self._context(start, position)
+        self._decode(utterance, Kind.INTERIM, start, position, before)
 
-    def _decode(self, utterance: Utterance, kind: Kind, start: int, end: int) -> int:
-        """Request the text of the samples from ``start`` to ``end``; the number of the request."""
+    def _decode(
+        self, utterance: Utterance, kind: Kind, start: int, end: int, before: Utterance | None
+    ) -> None:
+        self._prepare(utterance, kind, start, end, before)()
 
-        def then(answer: Answer) -> None:
-            if self._ended:
-                return
-            if answer.id == utterance.guess:
-                self._guess_answered(utterance, answer)
-            elif answer.id == utterance.interim:
-                utterance.interim = None
-                if utterance is self._open:
-                    self._emit_interim(utterance, answer)
+    def _prepare(
+        self, utterance: Utterance, kind: Kind, start: int, end: int, before: Utterance | None
+    ) -> Callable[[], None]:
+        """Cut the audio now; the request goes out, and its tokens are chosen, when called."""
+        begin = before.closed.start if before is not None and before.closed is not None else start
+        pcm = self._cut(begin, end)
 
-        number = self._client.next_id()
-        begin, prefix = self._context(start, end)
-        request = Decode(
-            id=number,
-            stream=self._number,
-            segment=utterance.segment,
-            kind=kind,
-            pcm=self._cut(begin, end),
-            context=start - begin,
-            prefix=prefix,
-        )
-        self._client.decode(request, then)
-        return number
+        def ask() -> None:
+            prefix = before.tokens if before is not None else ()
+            number = self._client.next_id()
+            if kind is Kind.INTERIM:
+                utterance.interim = number
+            else:
+                utterance.guess = number
+            context = start - begin if prefix else 0
+            heard = pcm if prefix else pcm[(start - begin) * 2 :]
+            request = Decode(number, self._number, utterance.segment, kind, heard, context, prefix)
+            self._client.decode(request, partial(self._answered, utterance))
 
-    def _context(self, start: int, end: int) -> tuple[int, tuple[int, ...]]:
-        """Where to begin, and the tokens so far, to decode the audio from ``start`` to ``end``."""
+        return ask
+
+    def _context(self, start: int, end: int) -> Utterance | None:
+        """The utterance before the audio from ``start`` to ``end``, if it is near enough."""
         before = self._before
-        if before is not None and before.closed is not None and before.answer is not None:
+        if before is not None and before.closed is not None:
             near = start - before.closed.end <= CONTEXT_GAP
             if near and end - before.closed.start <= LONGEST_WITH_CONTEXT:
-                return before.closed.start, before.answer.tokens
-        return start, ()
+                return before
+        return None
+
+    def _answered(self, utterance: Utterance, answer: Answer) -> None:
+        if self._ended:
+            return
+        if answer.id == utterance.guess:
+            self._guess_answered(utterance, answer)
+        elif answer.id == utterance.interim:
+            utterance.interim = None
+            if utterance is self._open:
+                self._emit_interim(utterance, answer)
 
     def _guess_answered(self, utterance: Utterance, answer: Answer) -> None:
         if answer.outcome is Outcome.DONE:
             utterance.answer = answer
             if utterance.closed is not None:
+                if utterance.ask_next is not None:
+                    utterance.ask_next()
+                    utterance.ask_next = None
                 self._emit_finals()
         elif utterance.closed is None:
             utterance.guess = None  # closing asks again
@@ -263,7 +276,7 @@ class EmbeddedStream(RecognizerStream):
     def _emit_interim(self, utterance: Utterance, answer: Answer) -> None:
         if answer.outcome is not Outcome.DONE:
             self._counts.interims_skipped += 1
-        elif self._is_likely(answer):
+        elif answer.is_likely:
             self._counts.interims += 1
             self._emit(
                 Interim(
@@ -282,9 +295,8 @@ class EmbeddedStream(RecognizerStream):
             if answer is None or closed is None:
                 break
             self._unanswered.popleft()
-            if not self._is_likely(answer):
-                if self._before is utterance:
-                    self._before = None
+            if not answer.is_likely:
+                self._counts.unlikely += bool(answer.text)
                 continue
             self._counts.finals += 1
             self._emit(
@@ -298,12 +310,6 @@ class EmbeddedStream(RecognizerStream):
                 )
             )
         self._tell_drained()
-
-    def _is_likely(self, answer: Answer) -> bool:
-        if answer.text and answer.mean_log_p < LEAST_MEAN_LOG_P:
-            self._counts.unlikely += 1
-            return False
-        return bool(answer.text)
 
     def _cut(self, start: int, end: int) -> bytes:
         begin = (start - self._audio_from) * 2
