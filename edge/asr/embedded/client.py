@@ -12,7 +12,7 @@ import contextlib
 import itertools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
@@ -136,8 +136,8 @@ class InferenceClient(asyncio.Protocol):
         self._outstanding.pop(number, None)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are not subclasses of asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
         self._deframer = Deframer()
         self._lost.clear()
 
