@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import platform
 import signal
 from types import FrameType
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from sanic import HTTPResponse, Request, Sanic
 from sanic.config import Config
 
+from _native import opus
 from edge import logs, metrics
 from edge.api.plain import PlainHttp, Readiness
 from edge.compose import build_gateway
@@ -29,6 +31,7 @@ from edge.session.gateway import Acceptance, Gateway
 from edge.transport.lane import accept, handshake_fault, refuse
 from edge.transport.registry import Lanes
 from edge.transport.settings import Limits
+from edge.version import VERSION
 
 FLUSH_EVERY_BEATS = 4
 CLOSE_DEADLINE_S = 3.0
@@ -68,6 +71,7 @@ class Worker:
         self._gateway = gateway
         self._lanes = Lanes(self._boot.settings.lane)
         metrics.FLUSHER.watch(self._lanes.counts, metrics.LANE_COUNTERS)
+        metrics.BUILD_INFO.labels(VERSION, platform.python_version(), opus.version()).set(1)
 
     async def after_start(self, app: Sanic[Config, Any]) -> None:
         """Take work: from now on the board shows this worker, and signals stop it."""
