@@ -3,6 +3,7 @@
     EdgescribeError
     ├── SettingError           a setting cannot be used: name, value, what is allowed
     ├── MissingDependency      an optional package is absent: which extra installs it
+    ├── NoRecognizer           nothing can turn audio to text: what to set or install
     ├── DamagedDependency      a package's file is not the one expected: which, how to reinstall
     ├── UnsupportedFormat      a tag announced audio this gateway cannot take
     ├── PeerClosed             the client socket is gone
@@ -50,6 +51,15 @@ class DamagedDependency(EdgescribeError):
         super().__init__(
             f"{path} cannot be used: {fault}; run: pip install --force-reinstall '{package}'"
         )
+
+
+class NoRecognizer(EdgescribeError):
+    """No recognizer can be used; ``reasons`` says by name what each would need."""
+
+    def __init__(self, reasons: dict[str, str]) -> None:
+        self.reasons = reasons
+        listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        super().__init__(f"no recognizer can be used ({listed})")
 
 
 class UnsupportedFormat(EdgescribeError):

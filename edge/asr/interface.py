@@ -47,7 +47,7 @@ class Interim(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Final(msgspec.Struct, frozen=True, kw_only=True):
-    """The finished text of an utterance.
+    """The finished text of an utterance; a blank one only tells how far audio is dealt with.
 
     Times are milliseconds of audio since this stream's first sample; ``end_ms`` bounds what may be
     forgotten: no audio before it will be needed again.
@@ -79,8 +79,8 @@ class RecognizerStream(ABC):
     def send(self, audio: bytes) -> None:
         """Queue audio; never blocks and never raises. Order is kept.
 
-        ``audio`` is a whole number of samples, or one Opus packet. A stream that has failed drops it:
-        the supervisor still holds it and will replay it.
+        ``audio`` is a whole number of samples, or one Opus packet. A stream that has failed drops
+        it: the supervisor still holds it and will replay it.
         """
 
     @property
@@ -90,7 +90,7 @@ class RecognizerStream(ABC):
 
     @abstractmethod
     def commit(self) -> None:
-        """Ask for a final of what has been sent so far; never blocks. A no-op if nothing is open."""
+        """Ask for a final of what was sent so far; never blocks. A no-op if nothing is open."""
 
     @abstractmethod
     async def drain(self) -> None:
@@ -101,7 +101,7 @@ class RecognizerStream(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Release everything; ``StreamEnded`` has been emitted by the time it returns. Idempotent."""
+        """Release everything; ``StreamEnded`` has been emitted when it returns. Idempotent."""
 
 
 class Recognizer(ABC):
@@ -125,8 +125,8 @@ class Recognizer(ABC):
         deadline around it; cancelling it leaves nothing open.
         """
 
-    async def start(self) -> None:
+    async def start(self) -> None:  # noqa: B027
         """Acquire what all streams share (pools, local connections). Called once per worker."""
 
-    async def stop(self) -> None:
+    async def stop(self) -> None:  # noqa: B027
         """Release what ``start`` acquired, after all streams have closed."""

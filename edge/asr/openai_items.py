@@ -1,0 +1,196 @@
+"""The items of one OpenAI transcription session: their text, confidence, audio times and order.
+
+Comes in: what was sent, and the server's events. Goes out: interims with the text so far, and
+finals in the order in which their audio was spoken. No input or output of its own; only
+``edge.asr.openai_stream`` calls it. All times are milliseconds of audio since the first sample.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+
+from edge.asr.interface import Final, Interim
+from edge.asr.openai_events import BYTES_PER_MS, LogProb
+
+MOST_OPEN_ITEMS = 64
+"""Items without a final that are remembered; the service has one or two at a time."""
+LEAST_COMMIT_MS = 100.0
+"""The service refuses to commit less audio than this."""
+
+
+class Item:
+    """A stretch of speech on its way to becoming text."""
+
+    __slots__ = ("committed", "end_ms", "final", "item_id", "logprob", "start_ms", "text", "tokens")
+
+    def __init__(self, item_id: str) -> None:
+        self.item_id = item_id
+        self.start_ms: float | None = None
+        self.end_ms: float | None = None
+        self.committed = False
+        self.text = ""
+        self.logprob = 0.0
+        """Sum over ``tokens`` tokens."""
+        self.tokens = 0
+        self.final: Final | None = None
+
+    def count(self, logprobs: Sequence[LogProb] | None) -> None:
+        """Add these tokens to the confidence."""
+        for entry in logprobs or ():
+            self.logprob += entry.logprob
+            self.tokens += 1
+
+    @property
+    def confidence(self) -> float | None:
+        """The exponential of the mean logarithmic probability, if any is known."""
+        if not self.tokens:
+            return None
+        return min(math.exp(self.logprob / self.tokens), 1.0)
+
+
+class ItemBook:
+    """Follows the items of one session."""
+
+    def __init__(self) -> None:
+        self._items: dict[str, Item] = {}
+        self._order: deque[Item] = deque()
+        """Committed items whose final has not been let out, as they were spoken."""
+        self._commits: deque[float] = deque()
+        """Positions of our commits that the service has not answered."""
+        self._sent_bytes = 0
+        self._sound_ms = 0.0
+        """Where the last audio ends that was not all zeros."""
+        self._boundary_ms = 0.0
+        """Up to here all audio belongs to an item."""
+        self.evicted = 0
+        """Items forgotten because too many were open."""
+
+    @property
+    def sent_ms(self) -> float:
+        """Audio sent so far."""
+        return self._sent_bytes / BYTES_PER_MS
+
+    @property
+    def settled(self) -> bool:
+        """Whether the service owes nothing: no answer to a commit, no text of an item."""
+        return not self._commits and not self._order
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether a finished final waits for an earlier item."""
+        return any(item.final is not None for item in self._order)
+
+    def sent(self, audio: bytes) -> None:
+        """This audio is on its way, after all audio before it."""
+        sounding = len(audio.rstrip(b"\0"))
+        if sounding:
+            self._sound_ms = (self._sent_bytes + sounding) / BYTES_PER_MS
+        self._sent_bytes += len(audio)
+
+    def commit(self) -> bool:
+        """Note a commit of all that was sent; False when there is nothing worth committing."""
+        after_ms = max(self._boundary_ms, self._commits[-1] if self._commits else 0.0)
+        if self._sound_ms <= after_ms or self.sent_ms - after_ms < LEAST_COMMIT_MS:
+            return False
+        self._commits.append(self.sent_ms)
+        return True
+
+    def commit_refused(self) -> None:
+        """The service had nothing to commit."""
+        if self._commits:
+            self._boundary_ms = max(self._boundary_ms, self._commits.popleft())
+
+    def speech_started(self, item_id: str, start_ms: float) -> None:
+        """The audio of a new item starts here."""
+        self._item(item_id).start_ms = start_ms
+
+    def speech_stopped(self, item_id: str, end_ms: float) -> None:
+        """The audio of an item ends here; it will be committed."""
+        self._item(item_id).end_ms = end_ms
+
+    def committed(self, item_id: str) -> None:
+        """An item is complete, by silence if its end is known, else by our oldest commit."""
+        item = self._item(item_id)
+        if item.committed:
+            return
+        if item.end_ms is None:
+            item.end_ms = self._commits.popleft() if self._commits else self.sent_ms
+        if item.start_ms is None:
+            item.start_ms = self._boundary_ms
+        item.committed = True
+        self._boundary_ms = max(self._boundary_ms, item.end_ms)
+        self._order.append(item)
+
+    def delta(self, item_id: str, text: str, logprobs: Sequence[LogProb] | None) -> Interim | None:
+        """More text of an item: the interim to emit, if it is not blank."""
+        item = self._item(item_id)
+        item.text += text
+        item.count(logprobs)
+        if not item.text.strip():
+            return None
+        return Interim(item_id=item_id, text=item.text.strip(), confidence=item.confidence)
+
+    def completed(
+        self,
+        item_id: str,
+        text: str,
+        logprobs: Sequence[LogProb] | None,
+        language: str | None,
+    ) -> list[Final]:
+        """The text of an item: the finals to emit now, in order."""
+        item = self._items.pop(item_id, None) or Item(item_id)
+        if logprobs:
+            item.logprob, item.tokens = 0.0, 0
+            item.count(logprobs)
+        if not item.committed and item.end_ms is None and self._commits:
+            item.end_ms = self._commits.popleft()
+        start_ms = self._boundary_ms if item.start_ms is None else item.start_ms
+        end_ms = self.sent_ms if item.end_ms is None else item.end_ms
+        self._boundary_ms = max(self._boundary_ms, end_ms)
+        item.final = Final(
+            item_id=item_id,
+            text=text.strip(),
+            start_ms=max(min(start_ms, end_ms), 0.0),
+            end_ms=end_ms,
+            confidence=item.confidence,
+            language=language,
+        )
+        if not item.committed or item not in self._order:
+            return [item.final]
+        return self._release()
+
+    def failed(self, item_id: str) -> list[Final]:
+        """An item gets no text: the finals that waited for it."""
+        item = self._items.pop(item_id, None)
+        if item is not None and item in self._order:
+            self._order.remove(item)
+        return self._release()
+
+    def give_up_waiting(self) -> list[Final]:
+        """Finals that waited too long for earlier items; those are emitted whenever they come."""
+        while self._order and self._order[0].final is None and self.holds_back:
+            self._order.popleft()
+        return self._release()
+
+    def _release(self) -> list[Final]:
+        finals = []
+        while self._order and (final := self._order[0].final) is not None:
+            self._order.popleft()
+            finals.append(final)
+        return finals
+
+    def _item(self, item_id: str) -> Item:
+        item = self._items.get(item_id)
+        if item is None:
+            if len(self._items) >= MOST_OPEN_ITEMS:
+                self._evict()
+            item = self._items[item_id] = Item(item_id)
+        return item
+
+    def _evict(self) -> None:
+        item = self._items.pop(next(iter(self._items)))
+        if item in self._order:
+            self._order.remove(item)
+        self.evicted += 1

@@ -1,0 +1,193 @@
+"""The recognizers of this gateway: which exist, which can be used, and in which order.
+
+Comes in: settings. Goes out: the recognizers of one worker, best first, or one clear error. The
+launcher may call ``survey`` before any worker runs; a worker builds ``Recognizers`` once. A new
+recognizer is its module and one line in ``ENTRIES``; what it needs is imported when it is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from edge.asr.dummy import DummyRecognizer
+from edge.asr.embedded import EmbeddedRecognizer, EmbeddedSettings, require_packages
+from edge.asr.interface import Recognizer
+from edge.asr.openai_realtime import OpenAIRecognizer, OpenAISettings
+from edge.asr.openai_realtime import missing as openai_missing
+from edge.asr.settings import ChoiceSettings
+from edge.errors import DamagedDependency, MissingDependency, NoRecognizer, SettingError
+
+REFERENCE_PROVIDERS = frozenset({"openai_custom", "custom_openai", "deepgram", "gemini", "xai"})
+"""Names in priority lists written for other gateways; skipped where there is no such entry."""
+
+
+class RecognizerConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """All that recognizers are built from."""
+
+    choice: ChoiceSettings = ChoiceSettings()
+    openai: OpenAISettings = msgspec.field(default_factory=OpenAISettings)
+    embedded: EmbeddedSettings = EmbeddedSettings()
+    embedded_socket: Path = Path("edgescribe-inference.sock")
+    """Where the machine's inference process listens."""
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One recognizer that exists."""
+
+    name: str
+    missing: Callable[[RecognizerConfig], str | None]
+    """What a person has to do before it can be used, or None."""
+    build: Callable[[RecognizerConfig], Recognizer]
+    """May raise ``SettingError``."""
+    default: bool = True
+    """Whether it takes part in the default order while there are others."""
+
+
+def _embedded_missing(config: RecognizerConfig) -> str | None:
+    try:
+        require_packages()
+    except (MissingDependency, DamagedDependency) as error:
+        return str(error)
+    return None
+
+
+def _dummy_missing(config: RecognizerConfig) -> str | None:
+    return None if config.choice.enable_dummy_provider else "set ENABLE_DUMMY_PROVIDER=true"
+
+
+ENTRIES: tuple[Entry, ...] = (
+    Entry(
+        name="openai",
+        missing=lambda config: openai_missing(config.openai),
+        build=lambda config: OpenAIRecognizer(config.openai),
+    ),
+    Entry(
+        name="embedded",
+        missing=_embedded_missing,
+        build=lambda config: EmbeddedRecognizer(config.embedded, config.embedded_socket),
+    ),
+    Entry(
+        name="dummy",
+        missing=_dummy_missing,
+        build=lambda config: DummyRecognizer(),
+        default=False,
+    ),
+)
+"""All recognizers in their default order: those with keys first, then the embedded one."""
+
+
+class Availability(msgspec.Struct, frozen=True):
+    """One recognizer that exists and why it cannot be used, if it cannot."""
+
+    name: str
+    missing: str | None
+
+
+class Survey(msgspec.Struct, frozen=True, kw_only=True):
+    """What there is to choose from."""
+
+    recognizers: tuple[Availability, ...]
+    """All that exist."""
+    order: tuple[str, ...]
+    """Those that serve a track which names none, best first; never empty."""
+
+    @property
+    def default(self) -> str:
+        """The recognizer of a track that names none."""
+        return self.order[0]
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """All names, for messages."""
+        return tuple(entry.name for entry in self.recognizers)
+
+    @property
+    def available(self) -> tuple[str, ...]:
+        """Names that can be used, the default order first."""
+        usable = [entry.name for entry in self.recognizers if entry.missing is None]
+        return (*self.order, *(name for name in usable if name not in self.order))
+
+
+def survey(config: RecognizerConfig) -> Survey:
+    """Find out what can be used; imports no model and opens no connection.
+
+    Raises ``NoRecognizer`` if nothing can be used, ``SettingError`` if a name of the priority list
+    does not exist.
+    """
+    recognizers = tuple(Availability(entry.name, entry.missing(config)) for entry in ENTRIES)
+    usable = {entry.name for entry in recognizers if entry.missing is None}
+    wanted = _priority(config.choice.providers_priority)
+    if wanted:
+        order = tuple(name for name in wanted if name in usable)
+    else:
+        order = tuple(entry.name for entry in ENTRIES if entry.default and entry.name in usable)
+        order = order or tuple(entry.name for entry in ENTRIES if entry.name in usable)
+    if not order:
+        missing = {entry.name: entry.missing for entry in recognizers if entry.missing is not None}
+        listed = wanted or tuple(entry.name for entry in ENTRIES if entry.default)
+        raise NoRecognizer({name: missing[name] for name in listed})
+    return Survey(recognizers=recognizers, order=order)
+
+
+def _priority(names: Sequence[str]) -> tuple[str, ...]:
+    """The priority list without doubles and without names of other gateways; any case."""
+    exist = {entry.name for entry in ENTRIES}
+    wanted: dict[str, None] = {}
+    for name in (raw.strip().lower() for raw in names):
+        if name in exist:
+            wanted[name] = None
+        elif name not in REFERENCE_PROVIDERS:
+            raise SettingError(
+                "PROVIDERS_PRIORITY", name, f"recognizers are {', '.join(sorted(exist))}"
+            )
+    if names and not wanted:
+        raise SettingError(
+            "PROVIDERS_PRIORITY", ",".join(names), f"recognizers are {', '.join(sorted(exist))}"
+        )
+    return tuple(wanted)
+
+
+class Recognizers:
+    """The recognizers of one worker, built and shared by all its tracks."""
+
+    def __init__(self, config: RecognizerConfig) -> None:
+        """Raises what ``survey`` raises, and ``SettingError`` for a setting of one of them."""
+        self.survey = survey(config)
+        available = self.survey.available
+        self._by_name = {
+            entry.name: entry.build(config) for entry in ENTRIES if entry.name in available
+        }
+
+    def choices(self, provider: str | None = None) -> tuple[Recognizer, ...]:
+        """The recognizers of a track, best first: the one it names alone, or the default order.
+
+        Raises ``KeyError`` for a name that is not available.
+        """
+        if provider:
+            return (self._by_name[provider.lower()],)
+        return tuple(self._by_name[name] for name in self.survey.order)
+
+    def __getitem__(self, name: str) -> Recognizer:
+        """The recognizer of this name; ``KeyError`` if it is not available."""
+        return self._by_name[name]
+
+    async def start(self) -> None:
+        """Start all; one that fails to start stops those before it."""
+        started: list[Recognizer] = []
+        try:
+            for recognizer in self._by_name.values():
+                await recognizer.start()
+                started.append(recognizer)
+        except BaseException:
+            await asyncio.gather(*(one.stop() for one in started), return_exceptions=True)
+            raise
+
+    async def stop(self) -> None:
+        """Stop all, whatever fails; call it when all streams have closed."""
+        await asyncio.gather(
+            *(recognizer.stop() for recognizer in self._by_name.values()), return_exceptions=True
+        )
