@@ -72,7 +72,7 @@ class Numbering:
             return ahead
         if ahead < 0 <= chunk and expected <= RANGE and ahead + RANGE <= _MAX_DROPOUT:
             return ahead + RANGE
-        if ahead > 0 and chunk < RANGE and ahead - RANGE >= -_MAX_MISORDER:
+        if chunk < RANGE and -_MAX_MISORDER <= ahead - RANGE < 0:
             return ahead - RANGE
         return None
 
