@@ -28,6 +28,8 @@ import uvloop
 
 from _native.opus import Decoder
 from bench.load_client import LoadClient
+from bench.load_upstream import INTERIM_S, INTERIMS_PER_FINAL
+from edge.audio.steps import Step, StepKind
 from edge.demo.bridge import Line, encode_frames
 from edge.demo.gateway import GatewayProcess, cpu_s, running
 from edge.demo.latency import percentile
@@ -39,6 +41,7 @@ LOOP_PACKETS = 200
 SETTLE_S = 5.0
 FLOOR_DECODERS = 20
 FLOOR_ROUNDS = 40
+UPSTREAM_FINAL_S = INTERIM_S * INTERIMS_PER_FINAL
 QUERY = "sendBack=true&sendBackInterim=true&provider=openai"
 
 
@@ -59,6 +62,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     delay_max_ms: float
     results: int
     pss_kb_per_tag: float
+    held_kb_per_tag: float
+    """Of which the packets since the last final, which a replay would need: a mean of 2 s."""
     idle_pss_kb: int
     packets_sent: int
     packets_received: int
@@ -75,9 +80,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def speech_packets() -> list[bytes]:
-    """Four seconds of speech without a pause, as a bridge encodes it."""
-    frames = encode_frames(read_wav(demo_recordings()[0].path), Line(dtx=False))
-    # From 1.3 s on the first sentence is being read.
+    """Four seconds of speech at 32 kbit/s, from 1.3 s on, when the first sentence begins."""
+    frames = encode_frames(read_wav(demo_recordings()[0].path), Line(fec=False, dtx=False))
     return [payload for payload, _ in islice(frames, 65, 65 + LOOP_PACKETS)]
 
 
@@ -147,6 +151,7 @@ async def _run(
         delay_max_ms=max(delays_ms, default=0.0),
         results=len(delays_ms),
         pss_kb_per_tag=grown_kb / streams,
+        held_kb_per_tag=_held_kb(packets),
         idle_pss_kb=idle[worker],
         packets_sent=client.sent,
         packets_received=received,
@@ -177,6 +182,13 @@ def floor_us(packets: Sequence[bytes], core: int) -> float:
         return statistics.median(rounds_us)
     finally:
         os.sched_setaffinity(0, previous)
+
+
+def _held_kb(packets: Sequence[bytes]) -> float:
+    """What the steps of the packets since the last final weigh, halfway between two finals."""
+    step = sys.getsizeof(Step(StepKind.PACKET, 960, b""))
+    sizes = [sys.getsizeof(packet) + step for packet in packets]
+    return sum(sizes) / len(sizes) * PACKETS_PER_S * UPSTREAM_FINAL_S / 2 / 1024
 
 
 @contextmanager
@@ -240,7 +252,8 @@ def table(load: Load) -> str:
         ),
         (
             "memory per tag",
-            f"{load.pss_kb_per_tag:.1f} kB (idle worker {load.idle_pss_kb / 1024:.1f} MB)",
+            f"{load.pss_kb_per_tag:.1f} kB, of which the packets since the last final"
+            f" {load.held_kb_per_tag:.1f} kB (idle worker {load.idle_pss_kb / 1024:.1f} MB)",
         ),
     )
     return "\n".join(f"{name:<24}{value}" for name, value in rows)

@@ -45,6 +45,8 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     late: float = 0.01
     """Share of a tag's packets that arrive one or two packets late."""
     bitrate_bps: int = 32000
+    fec: bool = True
+    """Carry a copy of each frame in the packet after it."""
     dtx: bool = True
     """Leave packets out while a speaker is silent."""
     audio_levels: bool = True
@@ -132,9 +134,9 @@ def encode_frames(speech: Speech, line: Line) -> Iterator[tuple[bytes, int]]:
         speech.rate_hz,
         1,
         bitrate_bps=line.bitrate_bps,
-        fec=True,
+        fec=line.fec,
         dtx=line.dtx,
-        loss_percent=max(1, round(100 * line.loss)),
+        loss_percent=max(1, round(100 * line.loss)) if line.fec else 0,
     )
     frame_bytes = 2 * (speech.rate_hz * FRAME_MS // 1000)
     for start in range(0, len(speech.pcm), frame_bytes):

@@ -86,7 +86,11 @@ def utterance_end_ms(spoken: Sequence[Spoken], final_end_ms: float) -> float | N
 
     None when the final ends inside speech: the recognizer cut a long segment, nobody stopped.
     """
-    before = [each for each in spoken if each.start_ms < final_end_ms - _AGREEMENT_MS]
+    before = [
+        each
+        for each in spoken
+        if each.start_ms + min(_AGREEMENT_MS, (each.end_ms - each.start_ms) / 2) < final_end_ms
+    ]
     if not before or before[-1].end_ms > final_end_ms + _AGREEMENT_MS:
         return None
     return before[-1].end_ms

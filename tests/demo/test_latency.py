@@ -23,6 +23,10 @@ def test_short_stops_are_bridged() -> None:
 TALK = [Spoken(1000, 2000), Spoken(3000, 4000), Spoken(4500, 9000)]
 
 
+def test_a_sound_shorter_than_the_edges_may_move_is_an_utterance_too() -> None:
+    assert utterance_end_ms([Spoken(1000, 2000), Spoken(3000, 3064)], 3128) == 3064
+
+
 @pytest.mark.parametrize(
     ("final_end_ms", "stopped_ms"),
     [
