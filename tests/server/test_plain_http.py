@@ -94,7 +94,9 @@ async def test_metrics_are_prometheus_text_over_all_workers(server: Server) -> N
         "edgescribe_event_loop_delay_seconds",
         "edgescribe_client_connections",
     } <= names
-    assert not any("pid" in sample.labels for family in metrics(server) for sample in family.samples)
+    assert not any(
+        "pid" in sample.labels for family in metrics(server) for sample in family.samples
+    )
 
 
 def metrics(server: Server) -> list[object]:
@@ -118,14 +120,18 @@ def test_a_refused_upgrade_is_a_bare_answer(server: Server, target: str, body: b
 
 
 def test_an_upgrade_to_something_else_is_plain_http(server: Server) -> None:
-    request = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, close\r\nUpgrade: h2c\r\n\r\n"
+    request = (
+        b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, close\r\nUpgrade: h2c\r\n\r\n"
+    )
     received = server.exchange(request)
     assert received.startswith(b"HTTP/1.1 200 OK\r\n")
     assert received.endswith(b"\r\n\r\nOK")
 
 
 def test_a_wrong_handshake_says_what_is_wrong(server: Server) -> None:
-    request = UPGRADE.format(target="/transcribe?sendBack=true").replace("Version: 13", "Version: 8")
+    request = UPGRADE.format(target="/transcribe?sendBack=true").replace(
+        "Version: 13", "Version: 8"
+    )
     received = server.exchange(request.encode().replace(b"Upgrade\r\n", b"Upgrade, close\r\n", 1))
     assert received.startswith(b"HTTP/1.1 426 ")
     assert b"Sec-WebSocket-Version: 13" in received

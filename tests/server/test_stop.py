@@ -63,7 +63,9 @@ def test_a_worker_that_hangs_is_killed_and_the_status_says_so() -> None:
 
 def test_the_others_go_on_when_a_worker_dies() -> None:
     with running("--workers", "2") as server:
-        os.kill(server.workers()[0], signal.SIGKILL)
+        victim = server.workers()[0]
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda: victim not in server.group(), "the worker has ended")
         wait_until(lambda: json.loads(server.get("/status").body)["workers"] == 1, "one worker")
         assert server.get("/ready").status == 200
 
@@ -106,8 +108,3 @@ def test_idle_http_connections_do_not_hold_it_up() -> None:
         assert time.monotonic() - began_s < 5
         silent.close()
         kept.close()
-
-
-def stop_is_under_way(server: Server) -> bool:
-    answer = server.get("/ready")
-    return answer.status == 503 and json.loads(answer.body)["reason"] == "stopping"

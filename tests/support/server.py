@@ -212,9 +212,7 @@ QUIET_RECOGNIZER = {"ENABLE_DUMMY_PROVIDER": "true", "PROVIDERS_PRIORITY": "dumm
 
 
 @contextmanager
-def starting(
-    *arguments: str, environment: Mapping[str, str] | None = None
-) -> Iterator[Server]:
+def starting(*arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[Server]:
     """A server that has just been started; killed at the end of the block if it still runs."""
     changes = QUIET_RECOGNIZER if environment is None else environment
     with tempfile.TemporaryDirectory(prefix="edgescribe-test-") as folder:
@@ -227,11 +225,12 @@ def starting(
 
 @contextmanager
 def running(
-    *arguments: str, environment: Mapping[str, str] | None = None
+    *arguments: str, environment: Mapping[str, str] | None = None, ready: bool = True
 ) -> Iterator[Server]:
-    """A server that is ready; it must stop cleanly at the end of the block."""
+    """A server that is ready unless told otherwise; it must stop cleanly at the block's end."""
     with starting(*arguments, environment=environment) as server:
-        server.wait_ready()
+        if ready:
+            server.wait_ready()
         yield server
         if server.process.poll() is None:
             status = server.stop()
