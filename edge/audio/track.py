@@ -127,6 +127,8 @@ class AudioTrack:
 
     def _go_live(self, feed: Feed) -> None:
         self._live = (*self._live, feed)
+        if self._sequencer.wake_s == math.inf:
+            feed._flush()  # nothing is coming that would complete the batch
 
     def _leave_live(self, feed: Feed) -> None:
         self._live = tuple(other for other in self._live if other is not feed)

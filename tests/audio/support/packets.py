@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import cache
 
+import numpy as np
+
 from _native.opus import Encoder
 from tests.support.speech import two_cities_pcm
 
@@ -35,13 +37,8 @@ def speech(count: int, *, ms: int = 20, channels: int = 1, loss_percent: int = 0
     encoder = Encoder(
         48000, channels, bitrate_bps=32000, fec=loss_percent > 0, loss_percent=loss_percent
     )
-    packets = []
-    for start in range(0, count * 96 * ms, 96 * ms):
-        frame = memoryview(pcm[start : start + 96 * ms]).cast("h").tolist()
-        samples = [sample for sample in frame for _ in range(channels)]
-        packets.append(encoder.encode(memoryview(_s16(samples))))
-    return packets
-
-
-def _s16(samples: list[int]) -> bytes:
-    return b"".join(sample.to_bytes(2, "little", signed=True) for sample in samples)
+    size = 96 * ms
+    return [
+        encoder.encode(np.repeat(np.frombuffer(pcm[start : start + size], "<i2"), channels))
+        for start in range(0, count * size, size)
+    ]
