@@ -74,7 +74,7 @@ def test_a_bad_value_names_its_variable_the_value_and_what_is_allowed(
 
 
 def test_a_bad_argument_and_a_bad_file_entry_name_where_they_stand(tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match="^--port='x'"):
+    with pytest.raises(SettingError, match=r"^--port='x'"):
         load(arguments={"port": Argument("--port", "x")})
     path = file(tmp_path, "[server]\nport = '80'\n")
     with pytest.raises(SettingError, match=r"edgescribe\.toml: \[server\] port='80'"):

@@ -14,7 +14,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.support.server import HOST, Server, running, starting, wait_until
+from tests.support.server import HOST, running, starting, wait_until
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
 
