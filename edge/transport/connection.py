@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Iterable
 
@@ -240,7 +241,6 @@ class Connection(asyncio.Protocol):
 
     def _turn(self, data: bytes) -> None:
         """Decode and deliver ``data`` and what waited, until a turn's budget is spent."""
-        loop = self._owner.loop
         ends_s = 0.0
         for _ in range(TURN_SLICES):
             items = self._next_items(data)
@@ -249,8 +249,8 @@ class Connection(asyncio.Protocol):
                 break
             data = b""
             if ends_s == 0.0:
-                ends_s = loop.time() + TURN_S
-            elif loop.time() >= ends_s:
+                ends_s = time.perf_counter() + TURN_S
+            elif time.perf_counter() >= ends_s:
                 break
         self._settle()
 
