@@ -62,6 +62,7 @@ class Sequencer:
         "_idle_after_s",
         "_max_gap",
         "_numbers",
+        "_patience_s",
         "_postponed",
         "_reorder_packets",
         "_reorder_wait_s",
@@ -80,6 +81,8 @@ class Sequencer:
         self._reorder_packets = settings.reorder_packets
         self._reorder_wait_s = settings.reorder_wait_ms / 1000
         self._idle_after_s = settings.idle_fill_after_ms / 1000
+        self._patience_s = self._idle_after_s
+        """How long after a packet its sender counts as stopped."""
         self._max_gap = settings.max_gap_fill_ms * _SAMPLES_PER_MS
         self._stats = stats
         self._numbers = Numbering()
@@ -146,13 +149,13 @@ class Sequencer:
         if samples == self._frame:
             samples = self._frame  # one int for all kept steps, not one each
         else:
-            self._frame = samples
+            self._set_frame(samples)
         self._clock += samples
         self.end += samples
         if len(payload) > _DTX_BYTES:
             self.speech_end = self.end
         self.last_packet_s = now_s
-        self.wake_s = now_s + self._idle_after_s
+        self.wake_s = now_s + self._patience_s
         return (Step(_PACKET, samples, payload),)
 
     def restart(self) -> Sequence[Step]:
@@ -266,7 +269,7 @@ class Sequencer:
             self._set_clock(packet.timestamp)
         self._idle = 0
         if packet.samples:
-            self._frame = packet.samples
+            self._set_frame(packet.samples)
             self._concealed = 0
             steps.append(Step(_PACKET, packet.samples, packet.payload))
             self._move(packet.samples)
@@ -331,14 +334,20 @@ class Sequencer:
         stats.skipped += lost - silenced
 
     def _fill_idle(self, now_s: float, since_s: float, steps: list[Step]) -> None:
-        """Be silent for as long as the sender has been, in whole frames of 20 ms."""
-        wanted = min(int((now_s - since_s) * CLOCK_HZ), self._max_gap) // _FRAME * _FRAME
+        """Be silent for as long as the sender has been, in whole frames of 20 ms.
+
+        A packet arrives when its sound is over, so the last packet's length is still open.
+        """
+        passed = round((now_s - since_s) * CLOCK_HZ) - self._frame
+        wanted = min(passed, self._max_gap) // _FRAME * _FRAME
         if wanted > self._idle:
             self._be_silent(wanted - self._idle, steps)
             self._idle = wanted
             self._unsettled = True
-        next_frame = self._idle + _FRAME
-        self.wake_s = math.inf if next_frame > self._max_gap else since_s + next_frame / CLOCK_HZ
+        if self._idle + _FRAME > self._max_gap:
+            self.wake_s = math.inf
+        else:
+            self.wake_s = since_s + (self._frame + self._idle + _FRAME) / CLOCK_HZ
 
     def _be_silent(self, samples: int, steps: list[Step]) -> None:
         self._move(samples)
@@ -353,6 +362,10 @@ class Sequencer:
         self._concealed += samples
         self._move(samples)
 
+    def _set_frame(self, samples: int) -> None:
+        self._frame = samples
+        self._patience_s = self._idle_after_s + (samples - _FRAME) / CLOCK_HZ
+
     def _move(self, samples: int) -> None:
         self.end += samples
         self._clock += samples
@@ -363,7 +376,7 @@ class Sequencer:
         if self._held:
             self.wake_s = self._waited_until_s()
         elif self.last_packet_s is not None:
-            self.wake_s = self.last_packet_s + self._idle_after_s
+            self.wake_s = self.last_packet_s + self._patience_s
 
 
 @cache

@@ -37,7 +37,8 @@ class TrackSettings(msgspec.Struct, frozen=True, kw_only=True):
     idle_fill_after_ms: Annotated[
         int, option("Milliseconds without a packet after which silence is made up", ge=40, le=5000)
     ] = 150
-    """From then on silence is appended in real time: a sender with DTX stops sending in pauses."""
+    """For packets of 20 ms; longer ones are given as much longer. From then on silence is appended
+    in real time: a sender with DTX stops sending in pauses."""
     replay_ms: Annotated[
         int, option("Milliseconds of audio a track keeps for its recognizers", ge=1000, le=600000)
     ] = 30000

@@ -376,6 +376,15 @@ GAPS = [
     ),
     vector("before 150 ms nothing is made up", p(1), wait(139), steps="p1", silence_ms=0),
     vector("and never more than max_gap_fill_ms", p(1), wait(9000), steps="p1 s2000"),
+    vector("packets of 120 ms are waited for 100 ms longer", p(1, ms=120), wait(240), steps="p1"),
+    vector(
+        "a pause that ends as it is filled is exactly as long as it was",
+        p(1),
+        wait(420),
+        p(2, at=440),
+        steps="p1 s400 p2",
+        jumps=0,
+    ),
     vector(
         "what the pause was longer is still silence",
         p(1),

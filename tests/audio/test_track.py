@@ -249,7 +249,7 @@ def test_a_partial_batch_is_handed_over_when_packets_stop_coming() -> None:
     beat(track, now_s, 0.12)
     assert ear.batches == []
     beat(track, now_s + 0.12, 0.06)
-    assert ear.batches_ms == [200 + 160]
+    assert ear.batches_ms == [200 + 140]
 
 
 def test_a_partial_batch_is_handed_over_when_silence_may_not_be_made_up() -> None:
