@@ -59,6 +59,8 @@ class ItemBook:
         """Committed items whose final has not been let out, as they were spoken."""
         self._commits: deque[float] = deque()
         """Positions of our commits that the service has not answered."""
+        self._speaking: Item | None = None
+        """The item whose speech has started and not stopped."""
         self._sent_bytes = 0
         self._sound_ms = 0.0
         """Where the last audio ends that was not all zeros."""
@@ -104,19 +106,28 @@ class ItemBook:
 
     def speech_started(self, item_id: str, start_ms: float) -> None:
         """The audio of a new item starts here."""
-        self._item(item_id).start_ms = start_ms
+        self._speaking = self._item(item_id)
+        self._speaking.start_ms = start_ms
 
     def speech_stopped(self, item_id: str, end_ms: float) -> None:
         """The audio of an item ends here; it will be committed."""
         self._item(item_id).end_ms = end_ms
+        self._speaking = None
 
     def committed(self, item_id: str) -> None:
-        """An item is complete, by silence if its end is known, else by our oldest commit."""
+        """An item is complete, by silence if its end is known, else by our oldest commit.
+
+        Ours may come amid speech: its item then has another id than the one that was announced.
+        """
         item = self._item(item_id)
         if item.committed:
             return
         if item.end_ms is None:
             item.end_ms = self._commits.popleft() if self._commits else self.sent_ms
+            announced, self._speaking = self._speaking, None
+            if announced is not None and announced is not item:
+                item.start_ms = announced.start_ms
+                self._items.pop(announced.item_id, None)
         if item.start_ms is None:
             item.start_ms = self._boundary_ms
         item.committed = True
@@ -148,6 +159,7 @@ class ItemBook:
             item.end_ms = self._commits.popleft()
         start_ms = self._boundary_ms if item.start_ms is None else item.start_ms
         end_ms = self.sent_ms if item.end_ms is None else item.end_ms
+        end_ms = min(max(end_ms, 0.0), self.sent_ms)
         self._boundary_ms = max(self._boundary_ms, end_ms)
         item.final = Final(
             item_id=item_id,

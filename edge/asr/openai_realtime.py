@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import email.utils
+import socket
 import ssl
 import time
 from typing import Annotated, Any, ClassVar, Literal
@@ -22,7 +23,7 @@ from websockets.typing import Subprotocol
 
 from edge.asr.interface import AudioWanted, Emit, Recognizer, RecognizerStream, StreamRequest
 from edge.asr.openai_events import RATE_HZ, Transcription, session_update
-from edge.asr.openai_stream import OpenAICounts, OpenAIStream
+from edge.asr.openai_stream import CLOSE_S, OpenAICounts, OpenAIStream
 from edge.errors import (
     RecognizerBusy,
     RecognizerClosed,
@@ -34,7 +35,10 @@ from edge.errors import (
 from edge.option import option
 
 PING_S = 20.0
-CLOSE_S = 1.0
+KERNEL_QUEUE_BYTES = 64 * 1024
+"""About a second of audio as base64."""
+UNACKNOWLEDGED_MS = 15_000
+"""How long sent data may go unacknowledged before the kernel gives the connection up (RFC 5482)."""
 MOST_MESSAGE_BYTES = 1 << 20
 MOST_QUEUED_MESSAGES = 32
 SERVER_VAD: dict[str, Any] = {
@@ -119,20 +123,14 @@ class OpenAIRecognizer(Recognizer):
         if self._tls is None:
             await self.start()
         connection = await self._connect()
+        _bound_kernel_queue(connection)
         transcription = Transcription(
             model=self._settings.openai_model,
             language=request.language or None,
             prompt=self._settings.openai_transcription_prompt or None,
         )
         update = session_update(self._settings.openai_session, transcription, self._turn_detection)
-        try:
-            await connection.send(update, text=True)
-        except WebSocketException as error:
-            raise RecognizerClosed("OpenAI closed the connection as it opened") from error
-        except BaseException:
-            connection.transport.abort()
-            raise
-        return OpenAIStream(connection, emit, self.counts)
+        return OpenAIStream(connection, update, emit, self.counts)
 
     async def _connect(self) -> ClientConnection:
         headers, subprotocols = self._credentials()
@@ -186,6 +184,20 @@ class _Connect(connect):
 
     def process_redirect(self, exc: Exception) -> Exception | str:
         return exc
+
+
+def _bound_kernel_queue(connection: ClientConnection) -> None:
+    """Let a service that stops reading show within seconds.
+
+    By default the kernel would take in a minute of audio first.
+    """
+    found: socket.socket | None = connection.transport.get_extra_info("socket")
+    if found is None:
+        return
+    with contextlib.suppress(OSError):
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_QUEUE_BYTES)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
 
 
 def _checked_url(url: str) -> str:

@@ -49,6 +49,8 @@ ANSWER_S = 20.0
 """A service that sends nothing at all for so long after a commit is taken for dead."""
 ORDER_S = 2.0
 """How long a final waits for the items spoken before it."""
+CLOSE_S = 1.0
+"""How long the closing handshake may take."""
 REFUSING_CODES = frozenset({1008, 3000, 3003})
 """Close codes for policy violation, unauthorized and forbidden (IANA WebSocket registry)."""
 
@@ -67,8 +69,12 @@ class OpenAICounts(msgspec.Struct):
 class OpenAIStream(RecognizerStream):
     """See ``RecognizerStream``; made by ``OpenAIRecognizer.open``."""
 
-    def __init__(self, connection: ClientConnection, emit: Emit, counts: OpenAICounts) -> None:
+    def __init__(
+        self, connection: ClientConnection, opening: bytes, emit: Emit, counts: OpenAICounts
+    ) -> None:
+        """``opening`` is the message that configures the session."""
         self._connection = connection
+        self._opening = opening
         self._emit = emit
         self._counts = counts
         self._book = ItemBook()
@@ -118,18 +124,20 @@ class OpenAIStream(RecognizerStream):
     async def close(self) -> None:
         self._closing = True
         self._end(None)
+        self._writer.cancel()
         try:
-            await self._connection.close()
-        except asyncio.CancelledError:
-            self._connection.transport.abort()
-            raise
+            async with asyncio.timeout(CLOSE_S):
+                await self._connection.close()
+        except TimeoutError:
+            pass  # it does not read, or does not answer
         finally:
-            self._writer.cancel()
+            self._connection.transport.abort()
             await asyncio.wait((self._writer, self._reader))
 
     async def _write(self) -> None:
         connection, outbox = self._connection, self._outbox
         try:
+            await connection.send(self._opening, text=True)
             while True:
                 while outbox:
                     piece = outbox[0]

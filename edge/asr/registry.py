@@ -171,9 +171,9 @@ class Recognizers:
             return (self._by_name[provider.lower()],)
         return tuple(self._by_name[name] for name in self.survey.order)
 
-    def __getitem__(self, name: str) -> Recognizer:
-        """The recognizer of this name; ``KeyError`` if it is not available."""
-        return self._by_name[name]
+    def find(self, name: str) -> Recognizer | None:
+        """The recognizer of this name, if it is available."""
+        return self._by_name.get(name)
 
     async def start(self) -> None:
         """Start all; one that fails to start stops those before it."""

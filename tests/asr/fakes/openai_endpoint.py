@@ -1,8 +1,8 @@
 """A Realtime transcription endpoint that keeps to OpenAI's protocol and hears tones as words.
 
-It is as strict as the real one where the reference says so (authorization, session before audio, valid
-base64, whole samples, 100 ms to commit), finds utterances by loudness, and fails on demand. What it
-was sent is kept for tests to look at. It is itself checked by the official client.
+It is as strict as the real one where the reference says so (authorization, session before audio,
+valid base64, whole samples, 100 ms to commit), finds utterances by loudness, and fails on demand.
+What it was sent is kept for tests to look at. It is itself checked by the official client.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import base64
 import binascii
 import json
 import re
+import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -33,6 +34,8 @@ RATE_HZ = 24000
 BYTES_PER_MS = RATE_HZ * 2 // 1000
 FRAME_BYTES = FRAME_MS * BYTES_PER_MS
 LEAST_COMMIT_MS = 100
+KERNEL_QUEUE_BYTES = 64 * 1024
+"""Small, so that not reading is felt soon."""
 GA_SESSION = ("type", "audio", "include")
 
 
@@ -54,6 +57,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     error: dict[str, str | None] = {}
     mute: bool = False
     """Read everything, send nothing."""
+    strange: bytes | None = None
+    """Send this, in a binary frame, before anything else."""
     deaf: bool = False
     """Stop reading after the handshake."""
 
@@ -92,7 +97,7 @@ class FakeOpenAI:
         fails: Callable[[int], bool] = lambda item: False,
         vad_events: bool = True,
     ) -> None:
-        """``faults`` by number of connection attempt, ``delay_s`` and ``fails`` by number of item."""
+        """``faults`` by number of attempt, ``delay_s`` and ``fails`` by number of item."""
         self._fault_of = faults if callable(faults) else _from(faults)
         self.transcribe = transcribe
         self.delay_s = delay_s
@@ -116,10 +121,11 @@ class FakeOpenAI:
         return sum(heard.open for heard in self.connections)
 
     async def __aenter__(self) -> Self:
+        listener = socket.create_server(("127.0.0.1", 0))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, KERNEL_QUEUE_BYTES)
         self._server = await serve(
             self._serve,
-            "127.0.0.1",
-            0,
+            sock=listener,
             process_request=self._handshake,
             select_subprotocol=_subprotocol,
             compression=None,
@@ -197,6 +203,8 @@ class _Session:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
+        if self._fault.strange is not None:
+            await self._socket.send(self._fault.strange)
         await self._send("session.created", session=_described({}))
         try:
             async for message in self._socket:

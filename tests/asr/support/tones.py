@@ -1,4 +1,4 @@
-"""Speech a machine can understand: each word is a tone, so that text proves which audio was heard."""
+"""Speech a machine can understand: a word is a tone, so that text proves which audio was heard."""
 
 from __future__ import annotations
 

@@ -1,0 +1,155 @@
+"""Items in every order the service may report them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.asr.openai_events import BYTES_PER_MS, LogProb
+from edge.asr.openai_items import MOST_OPEN_ITEMS, ItemBook
+
+SOUND = b"\1\0"
+
+
+def spoke(book: ItemBook, sound_ms: float, silence_ms: float = 0) -> None:
+    book.sent(SOUND * int(sound_ms * BYTES_PER_MS / 2))
+    book.sent(bytes(int(silence_ms * BYTES_PER_MS)))
+
+
+def logprobs(*values: float) -> Sequence[LogProb]:
+    return [LogProb(value) for value in values]
+
+
+def test_confidence_is_the_exponential_of_the_mean_log_probability() -> None:
+    book = ItemBook()
+    first = book.delta("a", "one", logprobs(-0.2))
+    second = book.delta("a", " two", logprobs(-0.4))
+    assert first is not None and second is not None
+    assert (first.confidence, second.confidence) == (math.exp(-0.2), math.exp(-0.30000000000000004))
+    (final,) = book.completed("a", "one two", logprobs(-0.1, -0.3), None)
+    assert final.confidence == math.exp(-0.2)
+
+
+def test_without_probabilities_confidence_is_unknown() -> None:
+    book = ItemBook()
+    interim = book.delta("a", "one", None)
+    assert interim is not None and interim.confidence is None
+
+
+def test_blank_deltas_make_no_interim() -> None:
+    assert ItemBook().delta("a", "  ", None) is None
+
+
+def test_a_blank_transcript_still_says_how_far_audio_is_dealt_with() -> None:
+    book = ItemBook()
+    spoke(book, 500)
+    book.speech_stopped("a", 450)
+    book.committed("a")
+    (final,) = book.completed("a", " ", None, None)
+    assert (final.text, final.end_ms) == ("", 450)
+
+
+def test_an_item_nobody_announced_spans_what_was_sent_since_the_last() -> None:
+    book = ItemBook()
+    spoke(book, 1000)
+    (first,) = book.completed("a", "one", None, None)
+    spoke(book, 500)
+    (second,) = book.completed("b", "two", None, None)
+    assert (first.start_ms, first.end_ms) == (0, 1000)
+    assert (second.start_ms, second.end_ms) == (1000, 1500)
+
+
+def test_a_service_without_committed_events_still_settles_a_commit() -> None:
+    book = ItemBook()
+    spoke(book, 1000)
+    assert book.commit()
+    assert not book.settled
+    book.completed("a", "one", None, None)
+    assert book.settled
+
+
+def test_a_commit_needs_sound_and_a_tenth_of_a_second_since_the_last_boundary() -> None:
+    book = ItemBook()
+    spoke(book, 0, 5000)
+    assert not book.commit(), "silence only"
+    book = ItemBook()
+    spoke(book, 60)
+    assert not book.commit(), "too short for the service"
+    spoke(book, 60)
+    assert book.commit()
+    assert not book.commit(), "already asked for"
+    book.commit_refused()
+    assert book.settled
+
+
+def test_a_final_waits_for_earlier_items_but_not_for_ever() -> None:
+    book = ItemBook()
+    spoke(book, 3000)
+    for item, end_ms in (("a", 1000), ("b", 2000)):
+        book.speech_stopped(item, end_ms)
+        book.committed(item)
+    assert book.completed("b", "two", None, None) == []
+    assert book.holds_back
+    assert [final.item_id for final in book.give_up_waiting()] == ["b"]
+    assert book.settled
+    assert [final.item_id for final in book.completed("a", "one", None, None)] == ["a"]
+
+
+def test_items_without_an_end_are_bounded() -> None:
+    book = ItemBook()
+    for number in range(3 * MOST_OPEN_ITEMS):
+        book.delta(f"item-{number}", "word", None)
+        book.committed(f"item-{number}")
+    assert book.evicted == 2 * MOST_OPEN_ITEMS
+    last = 3 * MOST_OPEN_ITEMS - 1
+    for number in range(2 * MOST_OPEN_ITEMS, last):
+        book.failed(f"item-{number}")
+    assert [final.item_id for final in book.completed(f"item-{last}", "x", None, None)]
+    assert book.settled
+
+
+names = st.sampled_from("abcd")
+moments = st.floats(-10, 10_000)
+events = st.one_of(
+    st.tuples(st.just("sent"), st.integers(0, 300)),
+    st.tuples(st.just("commit")),
+    st.tuples(st.just("commit_refused")),
+    st.tuples(st.just("speech_started"), names, moments),
+    st.tuples(st.just("speech_stopped"), names, moments),
+    st.tuples(st.just("committed"), names),
+    st.tuples(st.just("delta"), names),
+    st.tuples(st.just("completed"), names),
+    st.tuples(st.just("failed"), names),
+    st.tuples(st.just("give_up_waiting")),
+)
+
+
+@given(st.lists(events, max_size=60))
+def test_no_order_of_events_breaks_it(sequence: list[tuple[str, ...]]) -> None:
+    """Whatever a service sends: no exception, times in order, every final once."""
+    book = ItemBook()
+    completed = 0
+    emitted: list[int] = []
+    for name, *given_values in sequence:
+        match name:
+            case "sent":
+                spoke(book, given_values[0], 10)  # type: ignore[arg-type]
+            case "delta":
+                book.delta(given_values[0], "x", None)
+            case "completed":
+                finals = book.completed(given_values[0], str(completed), None, None)
+                completed += 1
+                emitted += [int(final.text) for final in finals]
+                assert all(0 <= one.start_ms <= one.end_ms <= book.sent_ms for one in finals)
+            case "failed" | "give_up_waiting":
+                released = getattr(book, name)(*given_values)
+                emitted += [int(final.text) for final in released]
+            case _:
+                getattr(book, name)(*given_values)
+    while book.holds_back:
+        emitted += [int(final.text) for final in book.give_up_waiting()]
+    assert len(emitted) == len(set(emitted))
+    assert set(emitted) <= set(range(completed))
