@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edge.asr.embedded import EmbeddedRecognizer
 from edge.asr.registry import RecognizerConfig, Recognizers
 from edge.ingest.counts import IngestCounts
 from edge.ingest.registry import client_protocols
@@ -20,27 +21,26 @@ def build_gateway(settings: Settings, boot: Boot) -> Gateway:
     Raises ``SettingError`` when no recognizer can be used or one of its settings is wrong.
     """
     counts = IngestCounts()
+    meters = Meters(counts)
+    recognizers = Recognizers(recognizer_config(settings, boot.embedded_socket))
+    if isinstance(embedded := recognizers.find("embedded"), EmbeddedRecognizer):
+        meters.watch_embedded(embedded.counts)
     return Gateway(
         settings.session,
         protocols=client_protocols(counts),
-        recognizers=Recognizers(recognizer_config(settings, boot.embedded_socket)),
+        recognizers=recognizers,
         supervision=settings.supervisor,
         audio=settings.track,
         dumps=Dumps(settings.dump, settings.server.data_dir),
-        meters=Meters(counts),
+        meters=meters,
     )
 
 
-def recognizer_config(settings: Settings, embedded_socket: str | None) -> RecognizerConfig:
-    """All that recognizers are built from; without a socket only a survey makes sense."""
-    config = RecognizerConfig(
-        choice=settings.recognizers, openai=settings.openai, embedded=settings.embedded
-    )
-    if embedded_socket is None:
-        return config
+def recognizer_config(settings: Settings, embedded_socket: str = "") -> RecognizerConfig:
+    """All that recognizers are built from; without a socket it is only good for a survey."""
     return RecognizerConfig(
-        choice=config.choice,
-        openai=config.openai,
-        embedded=config.embedded,
+        choice=settings.recognizers,
+        openai=settings.openai,
+        embedded=settings.embedded,
         embedded_socket=Path(embedded_socket),
     )

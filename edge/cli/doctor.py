@@ -132,7 +132,7 @@ def _recognizers(settings: Settings) -> Iterator[Finding]:
     from edge.compose import recognizer_config
 
     try:
-        found = survey(recognizer_config(settings, None))
+        found = survey(recognizer_config(settings))
     except NoRecognizer as error:
         for name, reason in error.reasons.items():
             yield Finding(f"recognizer {name}", "cannot be used", reason)

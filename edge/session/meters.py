@@ -8,6 +8,7 @@ from __future__ import annotations
 from prometheus_client import Counter
 
 from edge import metrics
+from edge.asr.embedded import EmbeddedCounts
 from edge.audio.stats import TrackStats
 from edge.ingest.counts import IngestCounts
 
@@ -27,6 +28,18 @@ _REFUSED_EVENTS = Counter(
 )
 _SLOWED = Counter("edgescribe_connections_slowed", "Times a connection over its pace was paused")
 
+_EMBEDDED_TRANSCRIPTS = Counter(
+    "edgescribe_embedded_transcripts",
+    "Transcripts of the embedded recognizer; skipped interims say that the machine is too slow",
+    ["outcome"],
+)
+
+_EMBEDDED_COUNTERS = {
+    "finals": _EMBEDDED_TRANSCRIPTS.labels("final"),
+    "interims": _EMBEDDED_TRANSCRIPTS.labels("interim"),
+    "interims_skipped": _EMBEDDED_TRANSCRIPTS.labels("interim_skipped"),
+    "unlikely": _EMBEDDED_TRANSCRIPTS.labels("unlikely"),
+}
 _TRACK_COUNTERS = {
     **{
         outcome: _PACKETS.labels(outcome)
@@ -58,6 +71,10 @@ class Meters:
     def __init__(self, ingest: IngestCounts) -> None:
         metrics.FLUSHER.watch(ingest, _INGEST_COUNTERS)
         self.recognizers = metrics.RecognizerMetrics()
+
+    def watch_embedded(self, counts: EmbeddedCounts) -> None:
+        """Carry the embedded recognizer's counts into the metrics."""
+        metrics.FLUSHER.watch(counts, _EMBEDDED_COUNTERS)
 
     def session_opened(self, provider: str) -> None:
         """A client's session began, with this recognizer as its first choice."""
