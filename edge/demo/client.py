@@ -55,8 +55,8 @@ class ServerMessage(msgspec.Struct, frozen=True, kw_only=True):
     is_interim: bool = False
     message_id: str | None = None
     participant: Participant = Participant()
-    start_ms: float | None = None
-    end_ms: float | None = None
+    start_ms: int | float | None = None
+    end_ms: int | float | None = None
     code: str | int | None = None
     message: str | None = None
     """With ``code`` and ``tag``, of an error event."""

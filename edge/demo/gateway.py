@@ -135,12 +135,11 @@ class GatewayProcess:
         self._process.wait()
 
     async def _outlives(self, pid: int) -> bool:
-        """Whether a process of ours is still there 2 s after its parent ended."""
+        """Whether a process of ours still runs 2 s after its parent ended."""
         for _ in range(20):
-            try:
-                if os.getpgid(pid) != self.pid:
-                    return False
-            except ProcessLookupError:
+            state, _parent, group, *_ = _stat_fields(pid) or ("Z", "", "")
+            # A zombie has ended and only waits for init to notice.
+            if state == "Z" or int(group) != self.pid:
                 return False
             await asyncio.sleep(0.1)
         return True
@@ -233,9 +232,9 @@ def process_tree(root: int) -> list[int]:
     """A process and its descendants, or nothing where there is no ``/proc``."""
     children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
-        fields = _stat_fields(stat)
-        if fields:
-            children.setdefault(int(fields[1]), []).append(int(stat.parent.name))
+        pid = int(stat.parent.name)
+        if fields := _stat_fields(pid):
+            children.setdefault(int(fields[1]), []).append(pid)
     if not children:
         return []
     tree = [root]
@@ -246,15 +245,19 @@ def process_tree(root: int) -> list[int]:
 
 def cpu_s(pid: int) -> float:
     """CPU seconds a process has used so far; 0 when it is gone."""
-    fields = _stat_fields(Path(f"/proc/{pid}/stat"))
+    fields = _stat_fields(pid)
     if not fields:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _stat_fields(stat: Path) -> list[str]:
-    """Fields of ``/proc/<pid>/stat`` from the third on (proc(5)); the second may hold spaces."""
+def _stat_fields(pid: int) -> list[str]:
+    """Fields of ``/proc/<pid>/stat`` from the third on (proc(5)); none when it is gone.
+
+    The second field may hold spaces and parentheses, so the last parenthesis ends it.
+    """
     try:
-        return stat.read_text(errors="replace").rpartition(")")[2].split()
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        return stat.rpartition(")")[2].split()
     except OSError:
         return []

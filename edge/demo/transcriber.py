@@ -39,8 +39,8 @@ class NotTranscribed(EdgescribeError):
 class Segment(msgspec.Struct, frozen=True):
     """One final; times in ms of the recording, None from a gateway that sends none."""
 
-    start_ms: float | None
-    end_ms: float | None
+    start_ms: int | float | None
+    end_ms: int | float | None
     text: str
     confidence: float | None
 
