@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import time
-from multiprocessing.sharedctypes import RawArray
+from multiprocessing.sharedctypes import RawArray, RawValue
 from typing import Any
 
 import msgspec
@@ -44,18 +44,29 @@ class Totals(msgspec.Struct, frozen=True):
 
 
 class WorkerBoard:
-    """Reads and writes the shared rows.
+    """Reads and writes the shared table.
 
-    ``rows`` (a ctypes array) is what goes to other processes, in ``app.shared_ctx``.
+    ``rows`` and ``started`` (ctypes in shared memory) are what goes to other processes, in
+    ``app.shared_ctx``.
     """
 
-    def __init__(self, rows: Any) -> None:
+    def __init__(self, rows: Any, started: Any) -> None:
         self.rows = rows
+        self.started = started
 
     @classmethod
     def create(cls, workers: int) -> WorkerBoard:
-        """A board of empty rows; call it in the main process, before any worker starts."""
-        return cls(RawArray(Row, workers))
+        """An empty board; call it in the main process, before any worker starts."""
+        return cls(RawArray(Row, workers), RawValue(ctypes.c_bool, False))
+
+    @property
+    def is_started(self) -> bool:
+        """Whether the main process has seen every worker at work."""
+        return bool(self.started.value)
+
+    def start(self) -> None:
+        """Say that every worker is at work; the main process's part."""
+        self.started.value = True
 
     def beat(
         self, worker: int, *, pid: int, active: int, detached: int, tracks: int, draining: bool

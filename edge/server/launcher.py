@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -25,7 +26,7 @@ from edge.errors import SettingError
 from edge.server.board import WorkerBoard
 from edge.server.boot import Boot
 from edge.server.listener import BACKLOG, address_of, listen
-from edge.server.process import run_beside, settle_helper, stop_signals_held
+from edge.server.process import STOP_SIGNALS, run_beside, settle_helper, stop_signals_held
 from edge.settings import Settings
 from edge.version import VERSION
 
@@ -43,10 +44,15 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     Raises ``SettingError`` for settings that cannot work here, ``ListenFailed`` when the port is
     taken, and ``WorkerFailed`` when workers did not start, all ended, or had to be killed.
     """
+    early_stops: list[int] = []
+    for number in STOP_SIGNALS:
+        signal.signal(number, lambda number, frame: early_stops.append(number))
     # The resource tracker undoes a hold on signals when it starts, so it starts first.
     resource_tracker.ensure_running()
     with ExitStack() as stack:
         stack.enter_context(stop_signals_held())
+        if early_stops:
+            return
         data_dir = _data_directory(settings.server.data_dir)
         listener = stack.enter_context(listen(settings.server.host, settings.server.port))
         run_dir = Path(stack.enter_context(_run_directory()))
@@ -104,7 +110,8 @@ def _run(
 
     loader = AppLoader(factory=partial(create_app, boot))
     app = loader.load()
-    app.shared_ctx.board = board.rows
+    app.shared_ctx.board_rows = board.rows
+    app.shared_ctx.board_started = board.started
     app.prepare(
         sock=listener,
         workers=workers,

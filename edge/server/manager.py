@@ -22,11 +22,12 @@ from sanic.worker.process import WorkerProcess
 from edge.errors import EdgescribeError
 from edge.logs import get_logger
 from edge.server.board import WorkerBoard
-from edge.server.process import STOP_SIGNALS, release_stop_signals
+from edge.server.process import STOP_SIGNALS, release_stop_signals, stop_signals_held
 
 START_DEADLINE_S = 60.0
 HELPER_DEADLINE_S = 5.0
 REMIND_EVERY_S = 0.5
+REVIVE_EVERY_S = 1.0
 
 _log = get_logger("edge.server")
 
@@ -49,6 +50,7 @@ class Watch(WorkerManager):
         for number in STOP_SIGNALS:
             signal.signal(number, self._on_signal)
         self._stop_requested = False
+        self._revive_after_s = 0.0
 
     def run(self) -> None:
         """Start everything, watch it, stop it; failures are left in ``plan.failure``.
@@ -79,11 +81,13 @@ class Watch(WorkerManager):
             if self.monitor_subscriber.poll(0.05):
                 self._handle(self.monitor_subscriber.recv())
             self._notice_deaths(ready)
+            self._revive_helpers()
             if ready:
                 continue
             if self.plan.board.all_alive:
                 ready = True
                 self.plan.on_ready()
+                self.plan.board.start()
             elif time.monotonic() > deadline_s:
                 raise WorkerFailed(f"not all workers started within {START_DEADLINE_S:g} s")
 
@@ -111,6 +115,16 @@ class Watch(WorkerManager):
             raise WorkerFailed("a worker ended before it was ready; its log says why")
         if living == 0:
             raise WorkerFailed("all workers have ended")
+
+    def _revive_helpers(self) -> None:
+        """Start again what serves all workers, at most once in a while."""
+        for process in self.durable_processes:
+            if process.is_alive() or time.monotonic() < self._revive_after_s:
+                continue
+            self._revive_after_s = time.monotonic() + REVIVE_EVERY_S
+            _log.error("a process ended, another starts", process=process.name)
+            with stop_signals_held():
+                process.restart()
 
     def _stop(self, group: Iterable[WorkerProcess], deadline_s: float) -> None:
         """End the processes of ``group``; those that are not gone by the deadline are killed.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import platform
 import signal
@@ -52,7 +53,6 @@ class Worker:
         self._plain = PlainHttp(self)
         self._gateway: Gateway | None = None
         self._lanes: Lanes | None = None
-        self._seen_all = False
         self._draining = False
         self._stopping: asyncio.Task[None] | None = None
         self._beats: asyncio.Task[None] | None = None
@@ -61,7 +61,7 @@ class Worker:
         """Build the gateway before the first connection can be accepted."""
         end_with_parent(self._boot.parent, signal.SIGTERM)
         self._index = int(app.m.name.split("-")[2])
-        self._board = WorkerBoard(app.shared_ctx.board)
+        self._board = WorkerBoard(app.shared_ctx.board_rows, app.shared_ctx.board_started)
         try:
             gateway = build_gateway(self._boot.settings, self._boot)
             await gateway.start()
@@ -151,8 +151,7 @@ class Worker:
         """Whether this worker, and with it the gateway, takes new work."""
         if self._draining:
             return Readiness(ready=False, reason="stopping")
-        self._seen_all = self._seen_all or self._board.all_alive
-        if not self._seen_all:
+        if not self._board.is_started:
             return Readiness(ready=False, reason="starting")
         limits, totals = self._boot.settings.session, self._board.totals()
         if (
@@ -182,12 +181,14 @@ class Worker:
     async def _keep_beating(self) -> None:
         """Show this worker on the board, flush metrics, and measure how busy the loop is."""
         loop = asyncio.get_running_loop()
-        beats = 0
-        while True:
-            self._publish()
-            if beats % FLUSH_EVERY_BEATS == 0:
-                metrics.FLUSHER.flush()
-            beats += 1
+        faults = logs.Repeats(_log)
+        for beat in itertools.count():
+            try:
+                self._publish()
+                if beat % FLUSH_EVERY_BEATS == 0:
+                    metrics.FLUSHER.flush()
+            except Exception as error:
+                faults.note("a worker could not report", level="error", exc_info=error)
             due_s = loop.time() + BEAT_INTERVAL_S
             await asyncio.sleep(BEAT_INTERVAL_S)
             metrics.LOOP_DELAY.observe(max(0.0, loop.time() - due_s))

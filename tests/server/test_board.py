@@ -11,8 +11,10 @@ from edge.server import board as board_module
 from edge.server.board import Totals, WorkerBoard
 
 
-def beat(rows: Any, worker: int) -> None:
-    WorkerBoard(rows).beat(worker, pid=1, active=2, detached=1, tracks=5, draining=False)
+def beat(rows: Any, started: Any, worker: int) -> None:
+    board = WorkerBoard(rows, started)
+    board.beat(worker, pid=1, active=2, detached=1, tracks=5, draining=False)
+    board.start()
 
 
 def test_totals_are_sums_over_living_workers() -> None:
@@ -28,15 +30,19 @@ def test_totals_are_sums_over_living_workers() -> None:
 
 def test_another_process_writes_what_this_one_reads() -> None:
     board = WorkerBoard.create(2)
-    process = multiprocessing.get_context("spawn").Process(target=beat, args=(board.rows, 1))
+    assert not board.is_started
+    process = multiprocessing.get_context("spawn").Process(
+        target=beat, args=(board.rows, board.started, 1)
+    )
     process.start()
     process.join()
+    assert board.is_started
     assert board.totals() == Totals(detached=1, active=2, tracks=5, workers=1, draining=0)
 
 
 def test_a_worker_that_stops_beating_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     board = WorkerBoard.create(1)
-    beat(board.rows, 0)
+    beat(board.rows, board.started, 0)
     assert board.all_alive
     later_s = board.rows[0].beat_s + board_module.STALE_AFTER_S
     monkeypatch.setattr(board_module.time, "monotonic", lambda: later_s)

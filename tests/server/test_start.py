@@ -6,6 +6,10 @@ import json
 import socket
 from pathlib import Path
 
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
 from tests.support.server import (
     HOST,
     QUIET_RECOGNIZER,
@@ -47,6 +51,20 @@ def test_port_0_takes_a_free_port_and_prints_it() -> None:
         wait_until(lambda: "listens on" in server.output, "the first line", 30)
         server.port = int(server.output.split("http://127.0.0.1:")[1].split()[0])
         assert server.get("/health").status == 200
+
+
+async def test_a_full_gateway_is_not_ready_until_somebody_leaves() -> None:
+    with running("--workers", "1", "--set", "max_sessions=1") as server:
+
+        def reason() -> str:
+            return str(json.loads(server.get("/ready").body).get("reason", ""))
+
+        async with connect(server.transcribe_url):
+            wait_until(lambda: reason() == "full", "/ready says full")
+            with pytest.raises(InvalidStatus) as refused:
+                await connect(server.transcribe_url)
+            assert refused.value.response.status_code == 503
+        wait_until(lambda: reason() == "", "/ready says ready")
 
 
 def test_an_unusable_data_directory_is_a_settings_error(tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ import os
 import signal
 import socket
 import time
+from pathlib import Path
 
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.support.server import HOST, running, starting, wait_until
+from tests.support.server import HOST, Server, running, starting, wait_until
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
 
@@ -36,11 +37,19 @@ def test_a_signal_stops_everything(number: signal.Signals, group: bool, times: i
             socket.create_connection((HOST, server.port), timeout=5)
 
 
-@pytest.mark.parametrize("after_s", [0.3, 0.5, 0.7, 0.9, 1.2, 1.6])
+def holds_signals(server: Server) -> bool:
+    """Whether the main process has come as far as to keep a stop for later (proc(5): SigBlk)."""
+    lines = Path(f"/proc/{server.process.pid}/status").read_text().splitlines()
+    held = next(line.split()[1] for line in lines if line.startswith("SigBlk:"))
+    return bool(int(held, 16) & 1 << signal.SIGTERM - 1)
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.2, 0.4, 0.6, 0.9, 1.3])
 @pytest.mark.parametrize("group", [False, True], ids=["main", "group"])
 def test_a_signal_during_the_start_stops_everything(after_s: float, group: bool) -> None:
     """The moments are arbitrary: there is none at which a stop may be lost."""
     with starting("--workers", "2") as server:
+        wait_until(lambda: holds_signals(server), "its first instructions")
         time.sleep(after_s)
         server.send_signal(signal.SIGTERM, group=group)
         assert server.wait() == 0
@@ -68,6 +77,17 @@ def test_the_others_go_on_when_a_worker_dies() -> None:
         wait_until(lambda: victim not in server.group(), "the worker has ended")
         wait_until(lambda: json.loads(server.get("/status").body)["workers"] == 1, "one worker")
         assert server.get("/ready").status == 200
+
+
+def test_the_process_beside_the_workers_is_started_again_when_it_dies() -> None:
+    """Without it the embedded recognizer would be gone for good."""
+    with running("--workers", "1") as server:
+        (victim,) = server.processes_named("Sanic-Inference")
+        os.kill(victim, signal.SIGKILL)
+        wait_until(
+            lambda: bool(set(server.processes_named("Sanic-Inference")) - {victim}),
+            "another inference process",
+        )
 
 
 def test_it_ends_when_all_workers_have_died() -> None:

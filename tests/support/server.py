@@ -173,7 +173,12 @@ class Server:
 
     def workers(self) -> list[int]:
         """Process ids of the workers."""
-        return [pid for pid in self.group() if b"SANIC_WORKER_NAME=Sanic-Server" in _environ(pid)]
+        return self.processes_named("Sanic-Server")
+
+    def processes_named(self, prefix: str) -> list[int]:
+        """Process ids of the processes that Sanic started under a name."""
+        wanted = b"SANIC_WORKER_NAME=" + prefix.encode()
+        return [pid for pid in self.group() if wanted in _environ(pid)]
 
     def send_signal(self, number: signal.Signals, *, group: bool = False) -> None:
         """Signal the main process, or all of them as a terminal does."""
