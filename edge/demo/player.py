@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed
 
 from edge.demo.bridge import Schedule, ping_message, session_end_message
 from edge.demo.client import Disconnected, ServerMessage, connected, decode
@@ -22,6 +21,10 @@ OnMessage = Callable[[float, ServerMessage], None]
 """Told each message and the second it came, on the schedule's clock."""
 OnProgress = Callable[[float], None]
 """Told the second of the schedule that has been sent, about ten times a second."""
+
+
+class NoPong(Disconnected):
+    """The gateway did not answer a ping in time."""
 
 
 class Played(msgspec.Struct, frozen=True):
@@ -61,7 +64,6 @@ class BridgePlayer:
         self._zero_s = 0.0
         self._pings = 0
         self._pong = asyncio.Event()
-        self._stalled = False
         self._open_interims: set[str] = set()
         self._heard_s = 0.0
 
@@ -69,25 +71,26 @@ class BridgePlayer:
         """Connect, play, linger, close. Raises ``Unreachable`` or ``Disconnected``."""
         async with connected(self._url, self._headers) as socket:
             self._zero_s = time.perf_counter()
-            helpers = [
-                asyncio.create_task(self._listen(socket)),
-                asyncio.create_task(self._ping(socket)),
-            ]
+            sending = asyncio.create_task(self._send(socket))
+            listening = asyncio.create_task(self._listen(socket))
+            pinging = asyncio.create_task(self._ping(socket))
+            tasks = (pinging, listening, sending)
             try:
-                latest_s = await self._send(socket)
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                # The first two end by failing only.
+                for task in tasks:
+                    if task.done():
+                        task.result()
+                latest_s = sending.result()
                 await socket.send(session_end_message())
                 await socket.close(1001, "closing")
-            except ConnectionClosed:
-                if self._stalled:
-                    raise Disconnected(
-                        f"ping {self._pings} had no pong within {PONG_WITHIN_S:g} s:"
-                        " the gateway stalls"
-                    ) from None
+            except NoPong:
+                await socket.close(1000, "Ping timeout")
                 raise
             finally:
-                for task in helpers:
+                for task in tasks:
                     task.cancel()
-                await asyncio.gather(*helpers, return_exceptions=True)
+                await asyncio.gather(*tasks, return_exceptions=True)
         return Played(len(self._schedule.departures), self._pings, latest_s)
 
     def _now_s(self) -> float:
@@ -118,24 +121,21 @@ class BridgePlayer:
             await asyncio.sleep(0.05)
 
     async def _listen(self, socket: ClientConnection) -> None:
-        try:
-            while True:
-                data = await socket.recv()
-                at_s = self._now_s()
-                message = decode(data)
-                if message is None:
-                    continue
-                if message.event == "pong" and message.id == self._pings:
-                    self._pong.set()
-                elif message.is_result:
-                    self._heard_s = at_s
-                    if message.is_interim:
-                        self._open_interims.add(message.speaker)
-                    else:
-                        self._open_interims.discard(message.speaker)
-                self._on_message(at_s, message)
-        except ConnectionClosed:
-            return
+        while True:
+            data = await socket.recv()
+            at_s = self._now_s()
+            message = decode(data)
+            if message is None:
+                continue
+            if message.event == "pong" and message.id == self._pings:
+                self._pong.set()
+            elif message.is_result:
+                self._heard_s = at_s
+                if message.is_interim:
+                    self._open_interims.add(message.speaker)
+                else:
+                    self._open_interims.discard(message.speaker)
+            self._on_message(at_s, message)
 
     async def _ping(self, socket: ClientConnection) -> None:
         while True:
@@ -147,6 +147,6 @@ class BridgePlayer:
                 async with asyncio.timeout(PONG_WITHIN_S):
                     await self._pong.wait()
             except TimeoutError:
-                self._stalled = True
-                await socket.close(1000, "Ping timeout")
-                return
+                raise NoPong(
+                    f"ping {self._pings} had no pong within {PONG_WITHIN_S:g} s: the gateway stalls"
+                ) from None

@@ -116,19 +116,22 @@ async def replay(
                 on_message(time.perf_counter() - zero_s, message)
 
         listening = asyncio.create_task(listen())
+        sending = asyncio.create_task(_send(socket, path, speed, zero_s, done))
         try:
-            await _send(socket, path, speed, zero_s, done)
-            await asyncio.wait([listening], timeout=LATE_FINALS_S)
+            await asyncio.wait([listening, sending], return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                await asyncio.wait([listening], timeout=LATE_FINALS_S)
+            for task in (listening, sending):
+                if task.done():
+                    task.result()
+            if not sending.done():
+                done.cut_off = close_reason(socket)
         except ConnectionClosed:
             done.cut_off = close_reason(socket)
         finally:
-            if not listening.done():
-                listening.cancel()
-            await asyncio.wait([listening])
-        if not listening.cancelled() and (error := listening.exception()):
-            if not isinstance(error, ConnectionClosed):
-                raise error
-            done.cut_off = close_reason(socket)
+            for task in (listening, sending):
+                task.cancel()
+            await asyncio.gather(listening, sending, return_exceptions=True)
     return done
 
 

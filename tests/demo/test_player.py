@@ -122,3 +122,12 @@ async def test_a_close_by_the_gateway_is_told(schedule: Schedule) -> None:
             await BridgePlayer(
                 f"ws://{address}/transcribe", schedule, lambda at_s, message: None
             ).play()
+
+
+async def test_what_fails_in_the_listener_is_not_lost(schedule: Schedule) -> None:
+    def nobody_reads(at_s: float, message: ServerMessage) -> None:
+        raise BrokenPipeError
+
+    async with gateway(Recorder()) as address:
+        with pytest.raises(BrokenPipeError):
+            await BridgePlayer(f"ws://{address}/transcribe", schedule, nobody_reads).play()

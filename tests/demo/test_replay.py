@@ -14,7 +14,7 @@ from websockets.asyncio.server import ServerConnection
 
 from edge.cli import replay as command
 from edge.demo import replay as room
-from edge.demo.client import Unreachable
+from edge.demo.client import ServerMessage, Unreachable
 from edge.demo.gateway import free_port
 from edge.demo.replay import BadDump, check_dump
 from tests.demo.scripted import gateway, result
@@ -198,3 +198,13 @@ def test_bad_options_are_refused(
     with pytest.raises(SystemExit):
         parse("a", "b", *words)
     assert words[0] in capsys.readouterr().err
+
+
+async def test_it_stops_when_nobody_reads_its_output(tmp_path: Path) -> None:
+    def nobody_reads(at_s: float, message: ServerMessage) -> None:
+        raise BrokenPipeError
+
+    path = dump(tmp_path / "media.jsonl", *['{"event":"media"}'] * 100, spacing_ms=1000)
+    async with gateway(answering) as address:
+        with pytest.raises(BrokenPipeError):
+            await room.replay(path, address, nobody_reads)
