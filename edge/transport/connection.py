@@ -202,14 +202,15 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes from the peer."""
         self.bytes_in += len(data)
-        if self._deaf:
+        if self._behind:
+            if self._held:
+                self._queue(data)
+            else:
+                self._decode(data, 0)
             return
-        if not self._behind:
-            self._turn(data)
-        elif self._held:
-            self._queue(data)
-        else:
-            self._decode(data, 0)
+        self._deliver(self._decode(data, SLICE))
+        if self._held or self._decoder.pending:
+            self._turn()
 
     def eof_received(self) -> None:
         """The peer will send no more: without a close frame that is an abnormal end."""
@@ -239,31 +240,27 @@ class Connection(asyncio.Protocol):
 
     # Inbound
 
-    def _turn(self, data: bytes) -> None:
-        """Decode and deliver ``data`` and what waited, until a turn's budget is spent."""
+    def _turn(self) -> None:
+        """Deliver what waits, queued or not decoded yet, until a turn's budget is spent."""
         ends_s = 0.0
         for _ in range(TURN_SLICES):
-            items = self._next_items(data)
-            self._deliver(items)
-            if self._held or not (self._backlog or self._decoder.pending) or self._deaf:
+            if self._held or not (self._backlog or (self._decoder.pending and not self._deaf)):
                 break
-            data = b""
+            self._deliver(self._next_items())
             if ends_s == 0.0:
                 ends_s = time.perf_counter() + TURN_S
             elif time.perf_counter() >= ends_s:
                 break
         self._settle()
 
-    def _next_items(self, data: bytes) -> list[tuple[int, bytes]]:
+    def _next_items(self) -> list[tuple[int, bytes]]:
         """The next slice: what was queued while the receiver paused, else fresh from the bytes."""
         backlog = self._backlog
         if backlog:
-            if data:
-                self._decode(data, 0)
             items = [backlog.popleft() for _ in range(min(SLICE, len(backlog)))]
             self._backlog_bytes -= sum(map(_weight, items))
             return items
-        return self._decode(data, SLICE)
+        return self._decode(b"", SLICE)
 
     def _decode(self, data: bytes, limit: int) -> list[tuple[int, bytes]]:
         """Up to ``limit`` items of ``data`` and what is left; a violation ends the connection."""
@@ -313,10 +310,16 @@ class Connection(asyncio.Protocol):
         """While the receiver pauses: answer control frames, keep messages up to the bound."""
         bound = self._owner.settings.client_inbox_bytes
         self._decode(data, 0)
-        while self._backlog_bytes < bound and self._decoder.pending and not self._deaf:
+        for _ in range(TURN_SLICES):
+            if self._backlog_bytes >= bound or self._deaf or not self._decoder.pending:
+                break
             self._set_aside(self._decode(b"", SLICE), front=False)
-        if self._decoder.pending and not self._deaf:
+        if self._deaf or not self._decoder.pending:
+            self._read_on()
+        else:
             self._stop_reading()
+            if self._backlog_bytes < bound:
+                self._schedule_turn()
 
     def _set_aside(self, items: Iterable[tuple[int, bytes]], *, front: bool) -> None:
         """Queue messages (in ``front`` of what is queued already) and handle control frames."""
@@ -343,8 +346,10 @@ class Connection(asyncio.Protocol):
 
     def _take_turn(self) -> None:
         self._turn_due = False
-        if not self._held:
-            self._turn(b"")
+        if self._held:
+            self._queue(b"")
+        else:
+            self._turn()
 
     def _stop_reading(self) -> None:
         if self._reading and not self._lost:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import struct
 import sys
 
@@ -50,7 +51,7 @@ def decode_all(
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
-    return [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [data[start:end] for start, end in itertools.pairwise(edges)]
 
 
 class TestMessages:
@@ -221,7 +222,7 @@ def client_stream(actions: list[tuple[str, bytes]]) -> bytes:
 
 
 def reference(stream: bytes) -> tuple[list[Item], bool]:
-    """What the ``websockets`` library's server makes of a stream: messages, and whether it fails."""
+    """Messages that the ``websockets`` library's server finds, and whether it fails."""
     server = ServerProtocol(state=State.OPEN, max_size=ROOMY_BYTES)
     server.receive_data(stream)
     items: list[Item] = []

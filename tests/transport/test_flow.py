@@ -236,6 +236,26 @@ async def test_a_flooding_peer_does_not_starve_its_neighbour() -> None:
         await lively.leave()
 
 
+async def test_a_flood_of_pings_while_paused_does_not_starve_a_neighbour() -> None:
+    async with serving() as server:
+        flooder = await RawClient.connect(server)
+        (await server.recorder(0)).socket.pause()
+        lively = await RawClient.connect(server)
+        await server.recorder(1)
+        flooder.send(masked(PING, b"!") * 20_000 + masked(TEXT, b"end"))
+        assert await flooder.frame() == (PONG, b"!")
+        lively.send(masked(PING, b"?"))
+        assert await lively.frame() == (PONG, b"?")
+        # The flood is still being answered, a turn at a time.
+        assert server.lanes.counts().bytes_out < 20_000 * 3
+        for _ in range(19_999):
+            assert await flooder.frame() == (PONG, b"!")
+        (await server.recorder(0)).socket.resume()
+        await (await server.recorder(0)).received(1)
+        await flooder.leave()
+        await lively.leave()
+
+
 async def test_a_flood_of_close_and_garbage_is_one_end() -> None:
     async with serving() as server:
         client = await RawClient.connect(server)

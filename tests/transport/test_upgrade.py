@@ -181,9 +181,8 @@ async def test_small_writes_leave_at_once() -> None:
         transport = recorder.socket._transport  # type: ignore[attr-defined]
         handle = transport.get_extra_info("socket")
         assert handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        assert (
-            recorder.socket.remote == "127.0.0.1:%d" % client.writer.get_extra_info("sockname")[1]
-        )
+        host, port = client.writer.get_extra_info("sockname")
+        assert recorder.socket.remote == f"{host}:{port}"
         await client.leave()
 
 
@@ -227,8 +226,8 @@ def certificate(tmp_path: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     if openssl is None:
         pytest.skip("needs the openssl command for a certificate")
     key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
-    request = "req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost".split()
-    names = ["-addext", "subjectAltName=DNS:localhost"]
+    request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"]
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
     files = ["-keyout", str(key), "-out", str(cert)]
     subprocess.run([openssl, *request, *names, *files], check=True, capture_output=True)
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
