@@ -16,6 +16,8 @@ from edge.asr.openai_events import BYTES_PER_MS, LogProb
 
 MOST_OPEN_ITEMS = 64
 """Items without a final that are remembered; the service has one or two at a time."""
+ROUNDING_MS = 1.0
+"""The service counts in whole milliseconds."""
 LEAST_COMMIT_MS = 100.0
 """The service refuses to commit less audio than this."""
 
@@ -132,6 +134,8 @@ class ItemBook:
             item.start_ms = self._boundary_ms
         item.committed = True
         self._boundary_ms = max(self._boundary_ms, item.end_ms)
+        while self._commits and self._commits[0] < self._boundary_ms + ROUNDING_MS:
+            self._commits.popleft()
         self._order.append(item)
 
     def delta(self, item_id: str, text: str, logprobs: Sequence[LogProb] | None) -> Interim | None:

@@ -71,6 +71,16 @@ def test_a_service_without_committed_events_still_settles_a_commit() -> None:
     assert book.settled
 
 
+def test_a_commit_is_answered_by_any_item_that_reaches_as_far() -> None:
+    book = ItemBook()
+    spoke(book, 1000.5)
+    assert book.commit()
+    book.speech_stopped("a", 1000)
+    book.committed("a")
+    book.completed("a", "one", None, None)
+    assert book.settled
+
+
 def test_a_commit_needs_sound_and_a_tenth_of_a_second_since_the_last_boundary() -> None:
     book = ItemBook()
     spoke(book, 0, 5000)
