@@ -3,8 +3,8 @@
     python -m bench.recognizer_cost [--streams 100] [--seconds 5] [--supervised]
 
 Each stream sends a 100 ms batch ten times a second to ``bench.load_upstream`` and gets its interims
-and finals. ``--supervised`` puts a track and a supervisor around each and feeds Opus packets instead,
-so that ordering, decoding and keeping for replay are in it.
+and finals. ``--supervised`` puts a track and a supervisor around each and feeds Opus packets
+instead, so that ordering, decoding and keeping for replay are in it.
 """
 
 from __future__ import annotations

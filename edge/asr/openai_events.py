@@ -8,6 +8,7 @@ events (transcription sessions), and the older ``transcription_session.update`` 
 from __future__ import annotations
 
 import binascii
+import re
 from typing import Any, Literal
 
 import msgspec
@@ -224,7 +225,14 @@ def decode(message: bytes) -> ServerEvent | None:
 
 
 COMMIT_EMPTY = "input_audio_buffer_commit_empty"
+_KEY_TEXT = re.compile(r"\bsk-[^\s\"',.]+")
+_MOST_ERROR_CHARACTERS = 300
 _REFUSALS = frozenset({"authentication_error", "permission_error", "insufficient_quota"})
+
+
+def plain(message: str) -> str:
+    """A message of the service fit for logs and clients: it may quote parts of the key."""
+    return _KEY_TEXT.sub("***", message)[:_MOST_ERROR_CHARACTERS]
 
 
 def as_error(details: ErrorDetails, *, accepted: bool) -> RecognizerError:
@@ -234,7 +242,7 @@ def as_error(details: ErrorDetails, *, accepted: bool) -> RecognizerError:
     that is a fault of this connection, not of how it is configured.
     """
     kind, code = details.type or "", details.code or ""
-    text = f"OpenAI: {details.message or code or kind or 'error without a message'}"
+    text = "OpenAI: " + plain(details.message or code or kind or "error without a message")
     if code == "session_expired":
         return RecognizerClosed(text)
     if kind in _REFUSALS or code in _REFUSALS or code == "invalid_api_key":

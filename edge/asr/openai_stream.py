@@ -30,6 +30,7 @@ from edge.asr.openai_events import (
     append,
     as_error,
     decode,
+    plain,
 )
 from edge.asr.openai_items import ItemBook
 from edge.errors import (
@@ -237,7 +238,9 @@ class OpenAIStream(RecognizerStream):
         if closed.rcvd is None:
             return RecognizerClosed("OpenAI: the connection was lost")
         code, reason = closed.rcvd.code, closed.rcvd.reason
-        text = f"OpenAI closed the connection with {code}" + (f": {reason}" if reason else "")
+        text = f"OpenAI closed the connection with {code}" + (
+            f": {plain(reason)}" if reason else ""
+        )
         if code in REFUSING_CODES and not self._accepted:
             return RecognizerRefused(text)
         return RecognizerClosed(text)

@@ -7,7 +7,6 @@ recognizer is its module and one line in ``ENTRIES``; what it needs is imported 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,6 +19,9 @@ from edge.asr.openai_realtime import OpenAIRecognizer, OpenAISettings
 from edge.asr.openai_realtime import missing as openai_missing
 from edge.asr.settings import ChoiceSettings
 from edge.errors import DamagedDependency, MissingDependency, NoRecognizer, SettingError
+from edge.logs import get_logger
+
+_log = get_logger("edge.asr.registry")
 
 REFERENCE_PROVIDERS = frozenset({"openai_custom", "custom_openai", "deepgram", "gemini", "xai"})
 """Names in priority lists written for other gateways; skipped where there is no such entry."""
@@ -176,18 +178,18 @@ class Recognizers:
         return self._by_name.get(name)
 
     async def start(self) -> None:
-        """Start all; one that fails to start stops those before it."""
-        started: list[Recognizer] = []
+        """Start all; if one fails to start, all are stopped."""
         try:
             for recognizer in self._by_name.values():
                 await recognizer.start()
-                started.append(recognizer)
         except BaseException:
-            await asyncio.gather(*(one.stop() for one in started), return_exceptions=True)
+            await self.stop()
             raise
 
     async def stop(self) -> None:
         """Stop all, whatever fails; call it when all streams have closed."""
-        await asyncio.gather(
-            *(recognizer.stop() for recognizer in self._by_name.values()), return_exceptions=True
-        )
+        for recognizer in self._by_name.values():
+            try:
+                await recognizer.stop()
+            except Exception:
+                _log.exception("recognizer did not stop cleanly", provider=recognizer.name)

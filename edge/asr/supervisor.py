@@ -179,9 +179,18 @@ class Supervisor:
 
     def _prove(self) -> None:
         """The current connection is good: what failed before it no longer counts."""
-        if self._choice is not None and self._permit is not None:
-            self._choices.proved(self._choice)
-            self._permit.succeeded()
+        choice, permit = self._choice, self._permit
+        if choice is None or permit is None:
+            return
+        if choice.failures:
+            _log.info(
+                "recognizer works again",
+                track=self._request.track,
+                provider=choice.recognizer.name,
+                failures=choice.failures,
+            )
+        self._choices.proved(choice)
+        permit.succeeded()
 
     def _note_failure(self, choice: Choice, permit: Permit, error: RecognizerError) -> None:
         now_s = time.monotonic()
@@ -190,7 +199,7 @@ class Supervisor:
         self._choices.failed(choice, error, now_s)
         if error.retryable:
             permit.failed(now_s)
-        log = _log.info if choice.failures > 1 else _log.warning
+        log = _log.debug if choice.failures > 1 else _log.warning
         log(
             "recognizer failed",
             track=self._request.track,

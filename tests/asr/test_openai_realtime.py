@@ -294,6 +294,20 @@ async def test_an_error_event_ends_the_stream_with_the_right_error(
     assert type(events.error) is kind
 
 
+async def test_no_part_of_the_key_is_in_an_error() -> None:
+    wrong_key = {
+        "type": "invalid_request_error",
+        "code": "invalid_api_key",
+        "message": "Incorrect API key provided: sk-te***********6789. See your account.",
+    }
+    async with FakeOpenAI(faults=[Fault(error_after_ms=0, error=wrong_key)]) as endpoint:
+        events = Events()
+        stream = await openai(endpoint.url).open(REQUEST, events)
+        await until(lambda: events.ended)
+        await stream.close()
+    assert str(events.error) == "OpenAI: Incorrect API key provided: ***. See your account."
+
+
 async def test_an_invalid_request_after_the_session_was_taken_may_be_tried_again() -> None:
     fault = Fault(error_after_ms=100, error={"type": "invalid_request_error", "code": "odd"})
     async with FakeOpenAI(faults=[fault]) as endpoint:

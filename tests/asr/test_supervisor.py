@@ -15,6 +15,7 @@ from http import HTTPStatus
 import msgspec
 import pytest
 
+from edge.asr import openai_stream
 from edge.asr.breaker import Breakers
 from edge.asr.interface import AudioWanted, Emit, Recognizer, RecognizerStream, StreamRequest
 from edge.errors import RecognizerRefused
@@ -315,21 +316,28 @@ async def test_zero_never_forces_a_commit() -> None:
         assert endpoint.connections[0].commits == 0
 
 
-async def test_a_stalled_service_costs_bounded_memory_and_is_replaced() -> None:
+async def test_a_stalled_service_costs_bounded_memory() -> None:
     """60 s of audio into a connection that nobody reads."""
-    settings = msgspec.structs.replace(QUICK, recognizer_stall_s=0.5, recognizer_backlog_ms=1000)
+    settings = msgspec.structs.replace(QUICK, recognizer_backlog_ms=1000)
+    async with FakeOpenAI(faults=[Fault(deaf=True)]) as endpoint:
+        async with scene(openai(endpoint.url), settings=settings) as played:
+            await until(lambda: endpoint.open_connections)
+            for _ in range(20):
+                await played.speaker.send(silence(3000, 48000))
+        assert played.counts.audio_bytes["openai"] < 10 * 48000, "10 s of audio at most"
+        assert played.track.stats.overflow_dropped_ms > 20_000
+
+
+async def test_a_stalled_service_is_replaced() -> None:
+    settings = msgspec.structs.replace(QUICK, recognizer_stall_s=0.3, recognizer_backlog_ms=1000)
     async with (
         FakeOpenAI(faults=[Fault(deaf=True)]) as endpoint,
         scene(openai(endpoint.url), settings=settings) as played,
     ):
         await until(lambda: endpoint.open_connections)
-        for _ in range(20):
-            await played.speaker.send(silence(2400, 48000))
-            await played.speaker.say("alpha", pause_ms=0)
-        await until(lambda: len(endpoint.connections) == 2)
-        assert played.counts.audio_bytes["openai"] < 10 * 48000, "10 s of audio at most"
-        assert played.track.stats.overflow_dropped_ms > 20_000
+        await played.speaker.say("alpha", pause_ms=15_000)
         await until(lambda: played.listener.finals)
+        assert played.listener.text == "alpha"
         assert played.counts.errors["openai", "timeout"] == 1
 
 
@@ -341,6 +349,31 @@ async def test_an_endless_handshake_costs_no_more_than_the_tracks_ring() -> None
         for _ in range(25):
             await played.speaker.send(silence(2400, 48000))
         assert played.track.stats.overflow_dropped_ms >= 29_000
+
+
+async def test_a_session_that_expires_goes_on_in_a_new_one() -> None:
+    """The service ends each session after an hour."""
+    expired = {"type": "invalid_request_error", "code": "session_expired"}
+    faults = [Fault(error_after_ms=1500, error=expired)]
+    async with FakeOpenAI(faults=faults) as endpoint, scene(openai(endpoint.url)) as played:
+        for words in ("alpha", "bravo", "charlie"):
+            await played.speaker.say(words)
+        await until(lambda: len(played.listener.finals) == 3)
+        assert played.listener.text == "alpha bravo charlie"
+        assert len(endpoint.connections) == 2
+
+
+async def test_a_service_that_falls_silent_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai_stream, "ANSWER_S", 0.3)
+    faults = [Fault(mute=True)]
+    async with (
+        FakeOpenAI(faults=faults) as endpoint,
+        scene(openai(endpoint.url), settings=COMMITTING) as played,
+    ):
+        await played.speaker.say("alpha", pause_ms=0)
+        await until(lambda: played.listener.finals)
+        assert played.listener.text == "alpha"
+        assert played.counts.errors["openai", "timeout"] == 1
 
 
 async def test_sent_audio_is_reported() -> None:
