@@ -77,6 +77,10 @@ class Renderer:
             filled, self._filled = self._filled, 0
             self._deliver(bytes(self._view[:filled]))
 
+    def stop(self) -> None:
+        """Deliver nothing more, and let go of who was delivered to."""
+        self._deliver = _nobody
+
     def _bridge(self, step: Step) -> int:
         """Recover or conceal; returns the bytes written."""
         samples = step.samples // self._divisor
@@ -92,3 +96,7 @@ class Renderer:
         size = step.samples // self._divisor * _SAMPLE_BYTES
         self._view[self._filled : self._filled + size] = bytes(size)
         return size
+
+
+def _nobody(batch: bytes) -> None:
+    pass

@@ -25,6 +25,7 @@ class ReplayRing:
         self._stats = stats
         self._steps: deque[Step] = deque()
         self._played = 0
+        """Number after the last step that was played."""
         self._overflow = 0
         self.count = 0
         """Steps ever appended: the number of the next one."""
@@ -96,7 +97,6 @@ class ReplayRing:
         step = self._steps.popleft()
         self.start += step.samples
         if number >= self._played:
-            self._played = number + 1
             self._count_unplayed(step)
         return step
 

@@ -232,6 +232,7 @@ class Feed:
         """Deliver nothing more. Idempotent."""
         self.pause()
         self._closed = True
+        self._renderer.stop()
 
     def _play_newest(self, step: Step) -> None:
         if self._is_live:

@@ -81,6 +81,25 @@ ORDER = [
         duplicate=4,
         reordered=1,
     ),
+    vector(
+        "the wait is for the packet that was overtaken first",
+        p(1, 3),
+        wait(40),
+        p(4),
+        wait(40),
+        p(2, 5),
+        steps="p1 c20 p3 p4 p5",
+        late=1,
+    ),
+    vector(
+        "what came after a loss is known to have come",
+        p(1, 3),
+        wait(80),
+        p(3, 1, 2),
+        steps="p1 c20 p3",
+        duplicate=2,
+        late=1,
+    ),
     vector("one before the first is late", p(5, 4, 6), steps="p5 p6", late=1),
     vector(
         "without a window the next packet ends the wait",
@@ -534,6 +553,7 @@ def check_times(result: Run) -> None:
     """Each packet's place in the audio is mapped to the time it was sent with."""
     position = 0
     for step in result.steps:
+        assert step.samples > 0
         if step.kind is StepKind.PACKET:
             sent = result.timestamps.get(label(step.payload))
             if sent is not None:
@@ -595,6 +615,15 @@ def test_a_sender_clock_that_runs_a_little_slow_is_followed_within_a_millisecond
         result.put(result.sequencer.push(number, number * 959, silk(number), result.now_s))
     check_times(result)
     assert result.stats.jumps == 1999 // 48
+
+
+def test_nothing_is_to_be_done_before_the_next_frame_of_silence_is_due() -> None:
+    result = Run(TrackSettings())
+    p(1)(result)
+    result.advance(160)
+    assert result.now_s < result.sequencer.wake_s <= result.now_s + 0.021
+    result.advance(3000)
+    assert result.sequencer.wake_s == float("inf")
 
 
 def test_a_long_silence_is_cut_into_pieces_that_a_replay_can_begin_with() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Callable
 
@@ -57,6 +58,10 @@ def beat(track: AudioTrack, now_s: float, for_s: float) -> float:
     return now_s
 
 
+def alive() -> int:
+    return sum(isinstance(found, AudioTrack | Feed) for found in gc.get_objects())
+
+
 @pytest.fixture
 def track() -> AudioTrack:
     return AudioTrack(TrackSettings())
@@ -108,9 +113,12 @@ def test_packets_that_come_between_two_slices_are_played_in_their_turn(track: Au
     assert ear.pcm == b"".join(map(Decoder(16000).decode, packets))
 
 
-def test_a_feed_begins_at_the_packet_that_holds_the_time_asked_for(track: AudioTrack) -> None:
+@pytest.mark.parametrize("from_ms", [500, 515, 519.9])
+def test_a_feed_begins_at_the_packet_that_holds_the_time_asked_for(
+    track: AudioTrack, from_ms: float
+) -> None:
     send(track, 0, speech(50))
-    ear = Ear(track, from_ms=515)
+    ear = Ear(track, from_ms=from_ms)
     assert ear.feed.pump(ALL)
     assert (ear.feed.start_ms, ear.feed.delivered_ms, ear.heard_ms) == (500, 1000, 500)
     assert ear.feed.audio_ms(0) == 500
@@ -194,11 +202,12 @@ def test_a_packet_is_counted_once_however_many_play_it(track: AudioTrack) -> Non
     assert ears[0].heard_ms == ears[1].heard_ms == 200
 
 
-def test_what_a_final_covers_is_forgotten(track: AudioTrack) -> None:
+@pytest.mark.parametrize("until_ms", [500, 515])
+def test_what_a_final_covers_is_forgotten(track: AudioTrack, until_ms: float) -> None:
     ear = Ear(track)
     ear.feed.pump(1)
     send(track, 0, speech(50))
-    track.forget(515)
+    track.forget(until_ms)
     again = Ear(track, from_ms=0)
     assert again.feed.start_ms == 500
     track.forget(99_999)
@@ -286,8 +295,13 @@ def test_made_up_silence_is_no_sign_of_life(track: AudioTrack) -> None:
     assert track.end_ms > 1000
 
 
-def test_dtx_packets_are_a_sign_of_life_but_no_speech(track: AudioTrack) -> None:
-    now_s = send(track, 0, [*speech(10), b"\x08"])
+@pytest.mark.parametrize("dtx", [b"\x08", b"\x08\x00"])
+@pytest.mark.parametrize("first", [10, 11], ids=["in order", "after a loss"])
+def test_dtx_packets_are_a_sign_of_life_but_no_speech(
+    track: AudioTrack, dtx: bytes, first: int
+) -> None:
+    now_s = send(track, first, [dtx], send(track, 0, speech(10)))
+    track.finish()
     assert track.last_packet_s == pytest.approx(now_s - 0.02)
     assert not track.speech_since(200)
 
@@ -299,6 +313,22 @@ def test_late_doubled_and_empty_packets_are_no_sign_of_life(
     now_s = send(track, 0, speech(10), 5.0)
     track.packet(3, 3 * 960, payload, now_s + 1)
     assert track.last_packet_s == pytest.approx(now_s - 0.02)
+
+
+def test_a_track_whose_feeds_are_closed_leaves_nothing_for_the_garbage_collector() -> None:
+    gc.collect()
+    before = alive()
+    gc.disable()
+    try:
+        track = AudioTrack(TrackSettings())
+        ear = Ear(track)
+        ear.feed.pump(1)
+        send(track, 0, speech(10))
+        ear.feed.close()
+        del track, ear
+        assert alive() == before
+    finally:
+        gc.enable()
 
 
 def test_finish_plays_what_waits_for_a_missing_packet(track: AudioTrack) -> None:

@@ -39,6 +39,8 @@ def speech(count: int, *, ms: int = 20, channels: int = 1, loss_percent: int = 0
     )
     size = 96 * ms
     return [
-        encoder.encode(np.repeat(np.frombuffer(pcm[start : start + size], "<i2"), channels))
+        encoder.encode(
+            np.repeat(np.frombuffer(pcm[start : start + size], "<i2"), channels).tobytes()
+        )
         for start in range(0, count * size, size)
     ]
