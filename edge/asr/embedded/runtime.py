@@ -5,11 +5,17 @@ Only code that runs a model imports this module; it imports numpy and onnxruntim
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
+
+# Newer releases report usage to their maker unless told not to before they load. Nothing leaves
+# this machine without its operator's word.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+import onnxruntime  # noqa: E402
 
 Float32 = npt.NDArray[np.float32]
 
