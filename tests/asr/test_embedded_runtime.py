@@ -13,7 +13,11 @@ pytest.importorskip("onnxruntime", reason="pip install 'edgescribe[embedded]'")
 
 def test_loading_the_model_library_starts_no_telemetry(tmp_path: Path) -> None:
     """With telemetry on, the library keeps a session file in the directory for temporary files."""
-    script = "from edge.asr.embedded import runtime; import os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    script = """
+import os
+from edge.asr.embedded import runtime
+print(os.environ["ORT_DISABLE_TELEMETRY"])
+"""
     done = subprocess.run(
         [sys.executable, "-c", script],
         cwd=Path(__file__).parents[2],

@@ -15,7 +15,7 @@ import numpy.typing as npt
 # this machine without its operator's word.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
-import onnxruntime  # noqa: E402
+import onnxruntime
 
 Float32 = npt.NDArray[np.float32]
 
