@@ -101,7 +101,6 @@ class MediaReceiver:
             session_id=self._query.session_id,
             provider=self._query.provider,
             language=self._query.language,
-            recognizer_tags=self._query.tags,
             use_dispatcher=self._dispatch,
         )
         self._session = self._host.open_session(request, self)
@@ -217,11 +216,18 @@ class MediaReceiver:
             case SessionEnd():
                 self._end(session)
             case PeerInfo():
-                _log.info(
-                    "peer introduced itself", application=event.application, version=event.version
-                )
+                self._introduced(event)
             case None:
                 self._counts.ignored_events += 1
+
+    def _introduced(self, peer: PeerInfo) -> None:
+        self._repeats.note(
+            "client introduced itself",
+            "info",
+            application=peer.application,
+            version=peer.version,
+            region=peer.region,
+        )
 
     def _start(self, session: LiveSession, start: Start) -> None:
         problem = start.problem

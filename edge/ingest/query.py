@@ -19,8 +19,6 @@ class MediaQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Lower-cased name, not yet checked against the recognizers that exist."""
     encoding: str = "opus"
     """Framing of media payloads on tags that send no ``start``."""
-    tags: tuple[str, ...] = ()
-    """Labels for the recognizer (Deepgram's ``tag``); not the participants' tags."""
     finals: bool = False
     interims: bool = False
     use_dispatcher: bool | None = None
@@ -36,18 +34,13 @@ def parse_media_query(query: str) -> MediaQuery | str:
     Percent sequences that are not UTF-8 become replacement characters, unknown names are ignored,
     and of a repeated name the first value counts, as in the browsers' URLSearchParams.
     """
-    values: dict[str, str] = {}
-    tags: list[str] = []
-    for name, value in parse_qsl(query, keep_blank_values=True):
-        if name == "tag":
-            tags.append(value)
-        else:
-            values.setdefault(name, value)
+    pairs = parse_qsl(query, keep_blank_values=True)
+    values = dict(reversed(pairs))
 
     encoding = values.get("encoding") or "opus"
     if encoding not in ENCODINGS:
         return f'Invalid encoding parameter: "{encoding}". Valid values are: {", ".join(ENCODINGS)}'
-    for tag in tags:
+    for tag in (value for name, value in pairs if name == "tag"):
         if len(tag) > MAX_TAG_CHARACTERS:
             return (
                 f'Invalid tag: "{tag[:50]}..." exceeds maximum length of {MAX_TAG_CHARACTERS} '
@@ -62,7 +55,6 @@ def parse_media_query(query: str) -> MediaQuery | str:
         language=values.get("lang") or None,
         provider=(values.get("provider") or "").lower() or None,
         encoding=encoding,
-        tags=tuple(tag for tag in tags if tag),
         finals=is_true("sendBack"),
         interims=is_true("sendBackInterim"),
         use_dispatcher=is_true("useDispatcher") if "useDispatcher" in values else None,

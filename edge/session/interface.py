@@ -22,7 +22,6 @@ class SessionRequest(msgspec.Struct, frozen=True, kw_only=True):
     provider: str | None = None
     """The one recognizer to use; None lets the gateway choose, with fail-over."""
     language: str | None = None
-    recognizer_tags: tuple[str, ...] = ()
     use_dispatcher: bool = False
 
 

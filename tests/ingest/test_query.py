@@ -19,7 +19,7 @@ from edge.ingest.query import MediaQuery, parse_media_query
         ("provider=OpenAI&lang=pt-BR", MediaQuery(provider="openai", language="pt-BR")),
         ("useDispatcher=true", MediaQuery(use_dispatcher=True)),
         ("useDispatcher=no", MediaQuery(use_dispatcher=False)),
-        ("tag=a&tag=&tag=b", MediaQuery(tags=("a", "b"))),
+        ("tag=a&tag=&tag=" + "b" * 128, MediaQuery()),
         ("times=true&errors=true&info=false", MediaQuery(times=True, errors=True, info=False)),
         ("sessionId=a&sessionId=b", MediaQuery(session_id="a")),
         ("encoding=ogg-opus", MediaQuery(encoding="ogg-opus")),
