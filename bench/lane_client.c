@@ -3,8 +3,9 @@
        lane_client PORT CONNECTIONS batch SECONDS      100 frames per send(), 4 batches in flight
        lane_client PORT CONNECTIONS lone FRAMES US     one frame per send(), one every US
 
-   The server answers each connection with one short message per 100 frames. Prints the number of
-   frames sent once the last answer is there. */
+   The server answers each connection with one short message per 100 frames. Prints "ready" when all
+   connections are open and begins at a line on its input; prints the number of frames sent once
+   the last answer is there and leaves at the end of its input. */
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -138,10 +139,15 @@ int main(int count, char **words) {
     if (count < 5 || (connections = atoi(words[2])) < 1 || connections > MOST) return 2;
     fill_batch();
     for (int n = 0; n < connections; n++) peers[n].fd = upgrade(atoi(words[1]));
+    puts("ready");
+    fflush(stdout);
+    if (getchar() == EOF) return 1;
     if (!strcmp(words[3], "batch")) send_batches(connections, atof(words[4]));
     else if (count == 6) send_lone(connections, atol(words[4]), atof(words[5]) * 1e-6);
     else return 2;
     for (int n = 0; n < connections; n++) total += sent_bytes[n] / FRAME;
     printf("%ld\n", total);
+    fflush(stdout);
+    while (getchar() != EOF) continue;
     return 0;
 }

@@ -115,20 +115,25 @@ def servers(start: Start, built: Callable[[str], str]) -> dict[str, Target]:
 
 
 def load_us(client: str, target: Target, connections: int, *words: object) -> float:
-    """Run the client; returns the CPU time of the server per message in µs."""
-    before = target.spent()
-    run = subprocess.run(
+    """Run the client; CPU time in µs of the server per message, without opening and closing."""
+    with subprocess.Popen(
         [client, str(target.port), str(connections), *map(str, words)],
-        check=True,
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
-        timeout=60,
         preexec_fn=lambda: os.sched_setaffinity(0, CORES[-1:]),
-    )
-    after = target.spent()
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        before = target.spent()
+        process.stdin.write("begin\n")
+        process.stdin.flush()
+        sent = int(process.stdout.readline())
+        after = target.spent()
     taken = after.messages - before.messages
-    # Plain Sanic loses what comes just before a close; all that was answered was taken.
-    assert int(run.stdout) - connections * ANSWER_EVERY <= taken <= int(run.stdout)
+    # What is not answered may still be on its way to a slow server.
+    assert sent - connections * ANSWER_EVERY <= taken <= sent
     return (after.cpu_ns - before.cpu_ns) / taken / 1000
 
 
@@ -157,7 +162,7 @@ def test_one_way_messages_per_cpu_second(
 
 
 @pytest.mark.parametrize(
-    ("connections", "every_us"), [(500, 6), (50, 30)], ids=["busy", "waking it each time"]
+    ("connections", "every_us"), [(200, 6), (50, 30)], ids=["busy", "waking it each time"]
 )
 def test_cpu_of_a_lone_frame(
     connections: int,
@@ -173,7 +178,7 @@ def test_cpu_of_a_lone_frame(
     At one frame in 30 µs the server sleeps and wakes for nearly each, which the kernel charges to
     it; the limit is for the server at work.
     """
-    frames = 500 if benchmark.disabled else 20_000
+    frames = 500 if benchmark.disabled else 10_000
     spent_us: dict[str, list[float]] = {"lane": [], "floor": [], "sanic": []}
 
     def one_turn() -> None:
@@ -182,14 +187,14 @@ def test_cpu_of_a_lone_frame(
             pace_us = max(every_us, 30) if way == "sanic" else every_us
             times_us.append(load_us(client, servers[way], connections, "lone", frames, pace_us))
 
-    benchmark.pedantic(one_turn, rounds=ROUNDS)
+    benchmark.pedantic(one_turn, rounds=2 * ROUNDS)
     lane_us, floor_us, sanic_us = (min(times_us) for times_us in spent_us.values())
     figure(
         f"CPU of a lone frame, server {request.node.callspec.id}: lane {lane_us:.2f} us, C floor "
         f"{floor_us:.2f} us, plain Sanic {sanic_us:.1f} us"
-        + (f" (lane at most {ALLOWED_LONE_US})" if connections == 500 else "")
+        + (f" (lane at most {ALLOWED_LONE_US})" if connections == 200 else "")
     )
-    assert benchmark.disabled or connections != 500 or lane_us <= ALLOWED_LONE_US
+    assert benchmark.disabled or connections != 200 or lane_us <= ALLOWED_LONE_US
 
 
 def test_memory_of_an_idle_connection(

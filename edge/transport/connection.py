@@ -14,11 +14,11 @@ from collections import deque
 from collections.abc import Iterable
 
 from _native import frames
-from _native.frames import BINARY, CLOSE, PING, PONG, TEXT, Decoder, FrameError
+from _native.frames import BINARY, CLOSE, PING, TEXT, Decoder, FrameError
 from edge.transport.interface import Close, Receiver
 from edge.transport.owner import NOBODY, Owner
 from edge.transport.settings import Limits
-from edge.transport.watch import Verdict, Watch
+from edge.transport.writing import WritingHalf
 
 logger = logging.getLogger(__name__)
 
@@ -27,17 +27,13 @@ SLICE = 32
 TURN_SLICES = 8
 TURN_S = 0.002
 """A turn delivers so many slices or takes about so long; then other sockets have theirs."""
-WRITE_BUFFER_BYTES = 64 * 1024
-"""Unsent bytes from which on a pong waits, so that a flood of pings cannot fill the outbox."""
 MESSAGE_OVERHEAD_BYTES = 96
 """What a queued message weighs beside its payload, counted against the inbox's bound."""
 LINGER_S = 1.0
 """How long a failed TLS connection, which has no half-close, lets its close frame travel."""
 
-_EMPTY_PING = frames.encode(PING, b"")
 
-
-class Connection(asyncio.Protocol):
+class Connection(WritingHalf):
     """``edge.transport.interface.Socket`` on an asyncio transport.
 
     ``siblings`` is the set in which the HTTP server keeps its connections; this one leaves it when
@@ -48,26 +44,17 @@ class Connection(asyncio.Protocol):
         "_backlog",
         "_backlog_bytes",
         "_behind",
-        "_choked",
-        "_close",
         "_deaf",
         "_decoder",
         "_held",
         "_lost",
-        "_mute",
-        "_owner",
-        "_pong",
         "_reading",
         "_receiver",
         "_remote",
         "_siblings",
-        "_transport",
         "_turn_due",
-        "_watch",
         "bytes_in",
-        "bytes_out",
         "messages_in",
-        "messages_out",
     )
 
     def __init__(
@@ -78,20 +65,14 @@ class Connection(asyncio.Protocol):
         limits: Limits,
         siblings: set[object],
     ) -> None:
-        self._transport = transport
+        super().__init__(transport, owner)
         self._receiver: Receiver = receiver
-        self._owner = owner
         self._siblings = siblings
         self._decoder = Decoder(limits.max_message_bytes)
         self._remote = _address(transport.get_extra_info("peername"))
         self.messages_in = 0
-        self.messages_out = 0
         self.bytes_in = 0
-        self.bytes_out = 0
 
-        # How it ends: decided once, by the first close frame either way or by a loss.
-        self._close: Close | None = None
-        self._mute = False  # nothing more may be written
         self._deaf = False  # nothing more is decoded
         self._lost = False  # the transport is gone
 
@@ -103,29 +84,12 @@ class Connection(asyncio.Protocol):
         self._backlog: deque[tuple[int, bytes]] | None = None
         self._backlog_bytes = 0
 
-        self._choked = False  # more than the write buffer's limit is unsent
-        self._pong: bytes | None = None
-        self._watch = Watch(owner.loop.time(), owner.settings)
-
     # The socket's face to the receiver
 
     @property
     def remote(self) -> str:
         """Peer address ``host:port`` for logs."""
         return self._remote
-
-    @property
-    def is_open(self) -> bool:
-        """False from the moment either side has begun to close."""
-        return not self._mute
-
-    def send_text(self, text: bytes) -> bool:
-        """Send one text message; False when the connection is closing."""
-        return self._send(TEXT, text)
-
-    def send_binary(self, data: bytes) -> bool:
-        """Send one binary message; False when the connection is closing."""
-        return self._send(BINARY, data)
 
     def pause(self) -> None:
         """Deliver nothing more until ``resume``."""
@@ -137,16 +101,6 @@ class Connection(asyncio.Protocol):
         if self._held:
             self._held = False
             self._schedule_turn()
-
-    def close(self, code: int = 1000, reason: str = "") -> None:
-        """Begin the closing handshake; ``ValueError`` for a code that may not be sent."""
-        payload = frames.close_payload(code, reason)
-        if self._mute or self._close is not None:
-            return
-        self._close = Close(*frames.parse_close(payload), by_peer=False)
-        self._write(frames.encode(CLOSE, payload))
-        self._mute = True
-        self._give_up_after(self._owner.settings.client_close_timeout_s)
 
     # The face to the server that stops and to the registry
 
@@ -170,32 +124,9 @@ class Connection(asyncio.Protocol):
         self.close(1001, "Server is stopping")
         return False
 
-    def abort(self) -> None:
-        """Cut the connection without a handshake; what has arrived is still delivered."""
-        self._mute = True
-        self._transport.abort()
-
     def sweep(self, now_s: float) -> None:
         """Enforce every deadline; called a few times in the shortest of them."""
-        if self._watch.is_cut(now_s):
-            self.abort()
-        if self._mute:
-            return
-        verdict = self._watch.look(
-            now_s,
-            self._owner.settings,
-            heard_bytes=self.bytes_in,
-            written_bytes=self.bytes_out,
-            unsent_bytes=self._transport.get_write_buffer_size(),
-            listening=self._reading,
-        )
-        if verdict is Verdict.PING:
-            self._write(_EMPTY_PING)
-        elif verdict is Verdict.DROP_SLOW:
-            self._drop_slow_peer()
-        elif verdict is Verdict.DROP_SILENT:
-            self._owner.count_silent()
-            self.close(1011, "No answer to a ping")
+        self._enforce(now_s, heard_bytes=self.bytes_in, listening=self._reading)
 
     # asyncio's calls
 
@@ -226,17 +157,6 @@ class Connection(asyncio.Protocol):
             self._schedule_turn()
         else:
             self._finish()
-
-    def pause_writing(self) -> None:
-        """Unsent bytes have passed the write buffer's limit."""
-        self._choked = True
-
-    def resume_writing(self) -> None:
-        """Unsent bytes have fallen below the limit."""
-        self._choked = False
-        pong, self._pong = self._pong, None
-        if pong is not None and not self._mute:
-            self._write(pong)
 
     # Inbound
 
@@ -367,12 +287,7 @@ class Connection(asyncio.Protocol):
         if opcode == CLOSE:
             self._peer_closed(payload)
         elif opcode == PING and not self._mute:
-            pong = frames.encode(PONG, payload)
-            if self._choked:
-                # RFC 6455 section 5.5.3: answering only the latest ping is enough.
-                self._pong = pong
-            else:
-                self._write(pong)
+            self._answer_ping(payload)
 
     def _peer_closed(self, payload: bytes) -> None:
         self._deaf = True
@@ -413,9 +328,6 @@ class Connection(asyncio.Protocol):
         self._owner.count_fault(1011)
         self._fail(1011, "Internal error")
 
-    def _give_up_after(self, delay_s: float) -> None:
-        self._watch.cut_at(self._owner.loop.time() + delay_s)
-
     def _finish(self) -> None:
         receiver, self._receiver = self._receiver, NOBODY
         if receiver is NOBODY:
@@ -425,33 +337,6 @@ class Connection(asyncio.Protocol):
         except Exception:
             logger.exception("The receiver of %s failed when told of its end", self._remote)
         self._owner.forget(self)
-
-    # Outbound
-
-    def _send(self, opcode: int, payload: bytes) -> bool:
-        if self._mute:
-            return False
-        frame = frames.encode(opcode, payload)
-        if self._choked and not self._has_room(len(frame)):
-            return False
-        self.messages_out += 1
-        self._write(frame)
-        return True
-
-    def _write(self, frame: bytes) -> None:
-        self.bytes_out += len(frame)
-        self._transport.write(frame)
-
-    def _has_room(self, size: int) -> bool:
-        unsent = self._transport.get_write_buffer_size()
-        if unsent + size <= self._owner.settings.client_outbox_bytes:
-            return True
-        self._drop_slow_peer()
-        return False
-
-    def _drop_slow_peer(self) -> None:
-        self._owner.count_slow()
-        self.close(1008, "Peer reads too slowly")
 
 
 def _weight(item: tuple[int, bytes]) -> int:

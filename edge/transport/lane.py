@@ -22,10 +22,11 @@ from sanic.response import text
 from sanic.server import HttpProtocol
 
 from edge.transport import handshake
-from edge.transport.connection import WRITE_BUFFER_BYTES, Connection
+from edge.transport.connection import Connection
 from edge.transport.interface import Receiver
 from edge.transport.registry import Lanes
 from edge.transport.settings import Limits
+from edge.transport.writing import WRITE_BUFFER_BYTES
 
 
 class LaneProtocol(HttpProtocol):

@@ -125,7 +125,10 @@ async def serving(
     tls: ssl.SSLContext | None = None,
     subprotocol: str | None = None,
 ) -> AsyncIterator[Server]:
-    """Serve ``/lane`` (accepted), ``/refused`` (raw 404) and ``/plain`` (HTTP) on a free port."""
+    """Serve ``/lane`` (accepted), ``/refused`` (raw 404) and ``/plain`` (HTTP) on a free port.
+
+    ``/stubborn`` accepts only once the client has gone away.
+    """
     app: Sanic[Any, Any] = Sanic(next(_names), configure_logging=False)
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     server = Server(listener.getsockname()[1], Lanes(lane_settings or settings()), app)
@@ -139,6 +142,12 @@ async def serving(
             limits=limits,
             subprotocol=subprotocol,
         )
+
+    @app.get("/stubborn")
+    async def stubborn(request: Request) -> HTTPResponse:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(PATIENCE_S)
+        return await lane(request)
 
     @app.get("/refused")
     async def refused(request: Request) -> HTTPResponse:

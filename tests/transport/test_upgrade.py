@@ -174,6 +174,20 @@ async def test_more_than_a_request_buffer_behind_the_handshake_is_delivered() ->
         await client.leave()
 
 
+async def test_a_peer_gone_before_the_upgrade_is_an_end_like_any_other() -> None:
+    async with serving() as server:
+        server.make = lambda: Recorder(greeting=b"hello")
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(handshake("/stubborn") + masked(TEXT, b"x") * 1000)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+        recorder = await server.recorder()
+        assert await recorder.ended() == Close(1006)
+        assert len(recorder.messages) == 1000
+        assert server.lanes.open_count == 0
+
+
 async def test_small_writes_leave_at_once() -> None:
     async with serving() as server:
         client = await RawClient.connect(server)

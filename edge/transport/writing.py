@@ -1,0 +1,141 @@
+"""The half of a connection that writes: messages, pongs, our close frame, and their bounds."""
+
+from __future__ import annotations
+
+import asyncio
+
+from _native import frames
+from _native.frames import BINARY, CLOSE, PING, PONG, TEXT
+from edge.transport.interface import Close
+from edge.transport.owner import Owner
+from edge.transport.watch import Verdict, Watch
+
+WRITE_BUFFER_BYTES = 64 * 1024
+"""Unsent bytes from which on a pong waits, so that a flood of pings cannot fill the outbox."""
+
+_EMPTY_PING = frames.encode(PING, b"")
+
+
+class WritingHalf(asyncio.Protocol):
+    """What ``Connection`` sends and how it begins to end."""
+
+    __slots__ = (
+        "_choked",
+        "_close",
+        "_mute",
+        "_owner",
+        "_pong",
+        "_transport",
+        "_watch",
+        "bytes_out",
+        "messages_out",
+    )
+
+    def __init__(self, transport: asyncio.Transport, owner: Owner) -> None:
+        self._transport = transport
+        self._owner = owner
+        self._watch = Watch(owner.loop.time(), owner.settings)
+        self.messages_out = 0
+        self.bytes_out = 0
+        # How it ends: decided once, by the first close frame either way or by a loss.
+        self._close: Close | None = None
+        self._mute = False  # nothing more may be written
+        self._choked = False  # more than the write buffer's limit is unsent
+        self._pong: bytes | None = None  # the latest that had to wait
+
+    @property
+    def is_open(self) -> bool:
+        """False from the moment either side has begun to close."""
+        return not self._mute
+
+    def send_text(self, text: bytes) -> bool:
+        """Send one text message; False when the connection is closing."""
+        return self._send(TEXT, text)
+
+    def send_binary(self, data: bytes) -> bool:
+        """Send one binary message; False when the connection is closing."""
+        return self._send(BINARY, data)
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Begin the closing handshake; ``ValueError`` for a code that may not be sent."""
+        payload = frames.close_payload(code, reason)
+        if self._mute or self._close is not None:
+            return
+        self._close = Close(*frames.parse_close(payload), by_peer=False)
+        self._write(frames.encode(CLOSE, payload))
+        self._mute = True
+        self._give_up_after(self._owner.settings.client_close_timeout_s)
+
+    def abort(self) -> None:
+        """Cut the connection without a handshake; what has arrived is still delivered."""
+        self._mute = True
+        self._transport.abort()
+
+    def pause_writing(self) -> None:
+        """Unsent bytes have passed the write buffer's limit."""
+        self._choked = True
+
+    def resume_writing(self) -> None:
+        """Unsent bytes have fallen below the limit."""
+        self._choked = False
+        pong, self._pong = self._pong, None
+        if pong is not None and not self._mute:
+            self._write(pong)
+
+    def _enforce(self, now_s: float, *, heard_bytes: int, listening: bool) -> None:
+        """Do what the time demands; the arguments are as for ``Watch.look``."""
+        if self._watch.is_cut(now_s):
+            self.abort()
+        if self._mute:
+            return
+        verdict = self._watch.look(
+            now_s,
+            self._owner.settings,
+            heard_bytes=heard_bytes,
+            written_bytes=self.bytes_out,
+            unsent_bytes=self._transport.get_write_buffer_size(),
+            listening=listening,
+        )
+        if verdict is Verdict.PING:
+            self._write(_EMPTY_PING)
+        elif verdict is Verdict.DROP_SLOW:
+            self._drop_slow_peer()
+        elif verdict is Verdict.DROP_SILENT:
+            self._owner.count_silent()
+            self.close(1011, "No answer to a ping")
+
+    def _answer_ping(self, payload: bytes) -> None:
+        pong = frames.encode(PONG, payload)
+        if self._choked:
+            # RFC 6455 section 5.5.3: answering only the latest ping is enough.
+            self._pong = pong
+        else:
+            self._write(pong)
+
+    def _send(self, opcode: int, payload: bytes) -> bool:
+        if self._mute:
+            return False
+        frame = frames.encode(opcode, payload)
+        if self._choked and not self._has_room(len(frame)):
+            return False
+        self.messages_out += 1
+        self._write(frame)
+        return True
+
+    def _write(self, frame: bytes) -> None:
+        self.bytes_out += len(frame)
+        self._transport.write(frame)
+
+    def _has_room(self, size: int) -> bool:
+        unsent = self._transport.get_write_buffer_size()
+        if unsent + size <= self._owner.settings.client_outbox_bytes:
+            return True
+        self._drop_slow_peer()
+        return False
+
+    def _drop_slow_peer(self) -> None:
+        self._owner.count_slow()
+        self.close(1008, "Peer reads too slowly")
+
+    def _give_up_after(self, delay_s: float) -> None:
+        self._watch.cut_at(self._owner.loop.time() + delay_s)
