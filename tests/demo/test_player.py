@@ -74,7 +74,8 @@ async def test_pings_are_answered_and_go_on(
         url = f"ws://{address}/transcribe"
         played = await BridgePlayer(url, schedule, lambda at_s, message: None).play()
     ids = [event["id"] for event in recorder.events if event["event"] == "ping"]
-    assert ids == list(range(1, played.pings + 1)) and len(ids) >= 3
+    assert ids == list(range(1, len(ids) + 1)) and len(ids) >= 3
+    assert 0 <= played.pings - len(ids) <= 1, "a ping may meet the closing socket"
 
 
 async def test_a_missing_pong_ends_it_with_1000(
