@@ -17,7 +17,7 @@
 enum { FRAME = 208, BATCH = 100 * FRAME, MOST = 4096 };
 
 static const char switching[] = "HTTP/1.1 101 Switching Protocols\r\n\r\n";
-static long bytes_of[MOST], bytes, open_count;
+static long bytes_of[MOST], bytes, open_count, reads;
 static char upgraded[MOST], data[262144];
 
 static void answer_request(int peer, ssize_t got) {
@@ -30,8 +30,9 @@ static void answer_request(int peer, ssize_t got) {
         return;
     }
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &spent);
-    int size = snprintf(body, sizeof body, "%lld %ld %ld 0",
-                        spent.tv_sec * 1000000000LL + spent.tv_nsec, bytes / FRAME, open_count);
+    int size = snprintf(body, sizeof body, "%lld %ld %ld %ld 0",
+                        spent.tv_sec * 1000000000LL + spent.tv_nsec, bytes / FRAME, reads,
+                        open_count);
     size = snprintf(answer, sizeof answer,
                     "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", size,
                     body);
@@ -39,7 +40,8 @@ static void answer_request(int peer, ssize_t got) {
 }
 
 static void take(int peer) {
-    ssize_t got = recv(peer, data, sizeof data, 0);
+    ssize_t got = read(peer, data, sizeof data);
+    reads++;
     if (got <= 0) {
         open_count -= upgraded[peer];
         upgraded[peer] = 0;
