@@ -10,20 +10,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import email.utils
-import socket
 import ssl
 import time
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 import msgspec
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
-from websockets.typing import Subprotocol
+from websockets.exceptions import InvalidHandshake, InvalidStatus
 
 from edge.asr.interface import AudioWanted, Emit, Recognizer, RecognizerStream, StreamRequest
 from edge.asr.openai_events import RATE_HZ, Transcription, session_update
-from edge.asr.openai_stream import CLOSE_S, OpenAICounts, OpenAIStream
+from edge.asr.openai_stream import OpenAICounts, OpenAIStream
+from edge.asr.upstream import Upstream, connect
 from edge.errors import (
     RecognizerBusy,
     RecognizerClosed,
@@ -34,13 +32,6 @@ from edge.errors import (
 )
 from edge.option import option
 
-PING_S = 20.0
-KERNEL_QUEUE_BYTES = 64 * 1024
-"""About a second of audio as base64."""
-UNACKNOWLEDGED_MS = 15_000
-"""How long sent data may go unacknowledged before the kernel gives the connection up (RFC 5482)."""
-MOST_MESSAGE_BYTES = 1 << 20
-MOST_QUEUED_MESSAGES = 32
 SERVER_VAD: dict[str, Any] = {
     "type": "server_vad",
     "threshold": 0.5,
@@ -123,7 +114,6 @@ class OpenAIRecognizer(Recognizer):
         if self._tls is None:
             await self.start()
         connection = await self._connect()
-        _bound_kernel_queue(connection)
         transcription = Transcription(
             model=self._settings.openai_model,
             language=request.language or None,
@@ -132,21 +122,11 @@ class OpenAIRecognizer(Recognizer):
         update = session_update(self._settings.openai_session, transcription, self._turn_detection)
         return OpenAIStream(connection, update, emit, self.counts)
 
-    async def _connect(self) -> ClientConnection:
+    async def _connect(self) -> Upstream:
         headers, subprotocols = self._credentials()
         try:
-            return await _Connect(
-                self._url,
-                additional_headers=headers,
-                subprotocols=subprotocols,
-                compression=None,
-                open_timeout=None,
-                ping_interval=PING_S,
-                ping_timeout=PING_S,
-                close_timeout=CLOSE_S,
-                max_size=MOST_MESSAGE_BYTES,
-                max_queue=MOST_QUEUED_MESSAGES,
-                ssl=self._tls,
+            return await connect(
+                self._url, headers=headers, subprotocols=subprotocols, tls=self._tls
             )
         except InvalidStatus as error:
             raise _status_error(error) from error
@@ -160,44 +140,23 @@ class OpenAIRecognizer(Recognizer):
         except OSError as error:
             reason = error.strerror or type(error).__name__
             raise RecognizerClosed(f"OpenAI: cannot reach {_host(self._url)}: {reason}") from error
-        except (InvalidHandshake, WebSocketException, EOFError) as error:
+        except InvalidHandshake as error:
             raise RecognizerClosed(
                 f"OpenAI: {_host(self._url)} did not complete the WebSocket handshake"
             ) from error
 
-    def _credentials(self) -> tuple[dict[str, str], list[Subprotocol] | None]:
+    def _credentials(self) -> tuple[dict[str, str], list[str]]:
         key = self._settings.openai_api_key or ""
         beta = self._settings.openai_session == "beta"
         if self._settings.openai_key_in_subprotocol:
             names = ["realtime", f"openai-insecure-api-key.{key}"]
             if beta:
                 names.append("openai-beta.realtime-v1")
-            return {}, [Subprotocol(name) for name in names]
+            return {}, names
         headers = {"Authorization": f"Bearer {key}"}
         if beta:
             headers["OpenAI-Beta"] = "realtime=v1"
-        return headers, None
-
-
-class _Connect(connect):
-    """Follows no redirects: the key must not go to a host nobody configured."""
-
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        return exc
-
-
-def _bound_kernel_queue(connection: ClientConnection) -> None:
-    """Let a service that stops reading show within seconds.
-
-    By default the kernel would take in a minute of audio first.
-    """
-    found: socket.socket | None = connection.transport.get_extra_info("socket")
-    if found is None:
-        return
-    with contextlib.suppress(OSError):
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_QUEUE_BYTES)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
+        return headers, []
 
 
 def _checked_url(url: str) -> str:

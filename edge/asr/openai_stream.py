@@ -1,18 +1,15 @@
 """One open connection to OpenAI's Realtime API: audio out, transcripts in.
 
-Comes in: PCM, commits, and the server's messages. Goes out: ``StreamEvent`` by way of ``emit``. A
-reader and a writer task live as long as the connection; ``close`` awaits both.
+Comes in: PCM, commits, and the server's messages. Goes out: ``StreamEvent`` by way of ``emit``. It
+owns no task: audio goes to the connection as it comes, and waits here only while that is full.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterable
 
 import msgspec
-from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed
 
 from edge.asr.interface import Emit, Final, RecognizerStream, StreamEnded, StreamEvent
 from edge.asr.openai_events import (
@@ -33,6 +30,7 @@ from edge.asr.openai_events import (
     plain,
 )
 from edge.asr.openai_items import ItemBook
+from edge.asr.upstream import Ending, Upstream
 from edge.errors import (
     RecognizerBusy,
     RecognizerClosed,
@@ -50,8 +48,6 @@ ANSWER_S = 20.0
 """A service that sends nothing at all for so long after a commit is taken for dead."""
 ORDER_S = 2.0
 """How long a final waits for the items spoken before it."""
-CLOSE_S = 1.0
-"""How long the closing handshake may take."""
 REFUSING_CODES = frozenset({1008, 3000, 3003})
 """Close codes for policy violation, unauthorized and forbidden (IANA WebSocket registry)."""
 
@@ -71,38 +67,32 @@ class OpenAIStream(RecognizerStream):
     """See ``RecognizerStream``; made by ``OpenAIRecognizer.open``."""
 
     def __init__(
-        self, connection: ClientConnection, opening: bytes, emit: Emit, counts: OpenAICounts
+        self, connection: Upstream, opening: bytes, emit: Emit, counts: OpenAICounts
     ) -> None:
         """``opening`` is the message that configures the session."""
         self._connection = connection
-        self._opening = opening
         self._emit = emit
         self._counts = counts
         self._book = ItemBook()
-        self._outbox: deque[bytes] = deque()
-        """PCM in the order sent; an empty piece is a commit."""
+        self._outbox: list[bytes] = []
+        """PCM that the connection could not take yet; an empty piece is a commit."""
         self._queued_bytes = 0
         self._accepted = False
         """Whether the service took the configuration: it acknowledged it, or works by it."""
         self._heard_s = 0.0
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._ended = False
-        self._closing = False
-        loop = self._loop = asyncio.get_running_loop()
-        self._wake_writer = asyncio.Event()
-        self._settled = asyncio.Event()
-        self._writer = loop.create_task(self._write(), name="openai-writer")
-        self._reader = loop.create_task(self._read(), name="openai-reader")
+        self._loop = asyncio.get_running_loop()
+        self._settled: asyncio.Event | None = None
+        """Set when there may be nothing left to ``drain``, which makes it."""
+        connection.listen(self)
+        connection.send_text(opening)
 
     def send(self, audio: bytes) -> None:
         if self._ended or not audio:
             return
         self._book.sent(audio)
-        self._outbox.append(audio)
-        self._queued_bytes += len(audio)
-        self._wake_writer.set()
-        if self._queued_bytes > MOST_QUEUED_MS * BYTES_PER_MS:
-            self._end(RecognizerBusy("OpenAI takes audio more slowly than it is spoken"))
+        self._put(audio)
 
     @property
     def backlog_ms(self) -> float:
@@ -111,59 +101,57 @@ class OpenAIStream(RecognizerStream):
     def commit(self) -> None:
         if self._ended or not self._book.commit():
             return
-        self._outbox.append(b"")
-        self._wake_writer.set()
+        self._put(b"")
         if "answer" not in self._timers:
             self._later("answer", ANSWER_S, self._check_answer)
 
     async def drain(self) -> None:
         self.commit()
+        self._settled = asyncio.Event()
         while not self._ended and not self._book.settled:
             self._settled.clear()
             await self._settled.wait()
 
     async def close(self) -> None:
-        self._closing = True
         self._end(None)
-        self._writer.cancel()
-        try:
-            async with asyncio.timeout(CLOSE_S):
-                await self._connection.close()
-        except TimeoutError:
-            pass  # it does not read, or does not answer
-        finally:
-            self._connection.transport.abort()
-            await asyncio.wait((self._writer, self._reader))
+        await self._connection.close()
 
-    async def _write(self) -> None:
-        connection, outbox = self._connection, self._outbox
-        try:
-            await connection.send(self._opening, text=True)
-            while True:
-                while outbox:
-                    piece = outbox[0]
-                    await connection.send(append(piece) if piece else COMMIT, text=True)
-                    if outbox and outbox[0] is piece:
-                        outbox.popleft()
-                        self._queued_bytes -= len(piece)
-                self._wake_writer.clear()
-                await self._wake_writer.wait()
-        except ConnectionClosed:
-            return  # the reader says why
-        except Exception as error:
-            _log.exception("openai writer failed")
-            self._end(RecognizerClosed(f"OpenAI: writing failed: {type(error).__name__}"))
+    # The connection's calls
 
-    async def _read(self) -> None:
-        connection = self._connection
+    def received(self, message: bytes) -> None:
+        """Take a message of the service."""
         try:
-            while True:
-                self._take(await connection.recv(decode=False))
-        except ConnectionClosed as closed:
-            self._end(self._closed_error(closed))
+            self._take(message)
         except Exception as error:
-            _log.exception("openai reader failed")
+            _log.exception("openai message could not be taken")
             self._end(RecognizerClosed(f"OpenAI: reading failed: {type(error).__name__}"))
+
+    def writable(self) -> None:
+        """Send on what had to wait."""
+        sent = 0
+        for piece in self._outbox:
+            if not self._connection.is_writable:
+                break
+            self._write(piece)
+            self._queued_bytes -= len(piece)
+            sent += 1
+        del self._outbox[:sent]
+
+    def ended(self, ending: Ending) -> None:
+        """The connection is gone, though nobody closed it here."""
+        self._end(self._ending_error(ending))
+
+    def _put(self, piece: bytes) -> None:
+        if self._connection.is_writable and not self._outbox:
+            self._write(piece)
+            return
+        self._outbox.append(piece)
+        self._queued_bytes += len(piece)
+        if self._queued_bytes > MOST_QUEUED_MS * BYTES_PER_MS:
+            self._end(RecognizerBusy("OpenAI takes audio more slowly than it is spoken"))
+
+    def _write(self, piece: bytes) -> None:
+        self._connection.send_text(append(piece) if piece else COMMIT)
 
     def _take(self, message: bytes) -> None:
         self._heard_s = self._loop.time()
@@ -177,8 +165,7 @@ class OpenAIStream(RecognizerStream):
         if not isinstance(event, ErrorEvent):
             self._accepted = True
         self._act(event)
-        if self._book.settled:
-            self._settled.set()
+        self._note_settled()
 
     def _act(self, event: ServerEvent) -> None:
         book = self._book
@@ -212,7 +199,10 @@ class OpenAIStream(RecognizerStream):
 
     def _stop_holding_back(self) -> None:
         self._finals(self._book.give_up_waiting())
-        if self._book.settled:
+        self._note_settled()
+
+    def _note_settled(self) -> None:
+        if self._settled is not None and (self._ended or self._book.settled):
             self._settled.set()
 
     def _check_answer(self) -> None:
@@ -232,16 +222,13 @@ class OpenAIStream(RecognizerStream):
 
         self._timers[name] = self._loop.call_later(delay_s, due)
 
-    def _closed_error(self, closed: ConnectionClosed) -> RecognizerError | None:
-        if self._closing:
-            return None
-        if closed.rcvd is None:
+    def _ending_error(self, ending: Ending) -> RecognizerError:
+        if ending.code is None:
             return RecognizerClosed("OpenAI: the connection was lost")
-        code, reason = closed.rcvd.code, closed.rcvd.reason
-        text = f"OpenAI closed the connection with {code}" + (
-            f": {plain(reason)}" if reason else ""
-        )
-        if code in REFUSING_CODES and not self._accepted:
+        text = f"OpenAI closed the connection with {ending.code}"
+        if ending.reason:
+            text += f": {plain(ending.reason)}"
+        if ending.code in REFUSING_CODES and not self._accepted:
             return RecognizerRefused(text)
         return RecognizerClosed(text)
 
@@ -259,5 +246,5 @@ class OpenAIStream(RecognizerStream):
         self._outbox.clear()
         self._queued_bytes = 0
         self._counts.items_evicted += self._book.evicted
-        self._settled.set()
+        self._note_settled()
         self._emit(StreamEnded(error=error))
