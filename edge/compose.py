@@ -18,7 +18,7 @@ from edge.settings import Settings
 def build_gateway(settings: Settings, boot: Boot) -> Gateway:
     """One worker's gateway, not yet started.
 
-    Raises ``SettingError`` when no recognizer can be used or one of its settings is wrong.
+    Raises ``NoRecognizer`` when none can be used, ``SettingError`` when a setting of one is wrong.
     """
     counts = IngestCounts()
     meters = Meters(counts)
