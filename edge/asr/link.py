@@ -56,7 +56,7 @@ class Link:
         self._feed: Feed | None = None
         self._live = False
         """Whether new audio goes to the stream by itself."""
-        self._wake = asyncio.Event()
+        self._sleeper: asyncio.Future[None] | None = None
         self._ended = False
         self._error: RecognizerError | None = None
         self._finishing = False
@@ -108,7 +108,7 @@ class Link:
     def finish(self) -> None:
         """Let ``run`` drain the stream once it has all audio, and return."""
         self._finishing = True
-        self._wake.set()
+        self._wake()
 
     async def close(self) -> None:
         """Give the feed back and close the stream; cancelling it leaves nothing open."""
@@ -146,7 +146,7 @@ class Link:
             feed.pause()
             if self._live:
                 self._live = False
-                self._wake.set()
+                self._wake()
 
     async def _catch_up(self, feed: Feed, stream: RecognizerStream) -> None:
         """Play kept audio, a slice at a time, until the feed is live again."""
@@ -201,18 +201,23 @@ class Link:
 
     async def _ended_event(self) -> None:
         while not self._ended:
-            self._wake.clear()
-            await self._wake.wait()
+            await self._sleep(WATCH_S)
 
     async def _sleep(self, seconds: float) -> None:
-        self._wake.clear()
+        """Until something happens; the few bytes of it are held by every stream of a worker."""
         if self._ended:
             return
+        loop = asyncio.get_running_loop()
+        self._sleeper = loop.create_future()
+        timer = loop.call_later(seconds, self._wake)
         try:
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            return
+            await self._sleeper
+        finally:
+            timer.cancel()
+
+    def _wake(self) -> None:
+        if self._sleeper is not None and not self._sleeper.done():
+            self._sleeper.set_result(None)
 
     def _on_event(self, event: StreamEvent) -> None:
         if self._ended:
@@ -225,7 +230,7 @@ class Link:
     def _end(self, error: RecognizerError) -> None:
         self._ended = True
         self._error = error
-        self._wake.set()
+        self._wake()
 
     def _report_audio(self) -> None:
         size, self._unreported_bytes = self._unreported_bytes, 0

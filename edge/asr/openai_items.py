@@ -8,7 +8,6 @@ finals in the order in which their audio was spoken. No input or output of its o
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Sequence
 
 from edge.asr.interface import Final, Interim
@@ -57,9 +56,9 @@ class ItemBook:
 
     def __init__(self) -> None:
         self._items: dict[str, Item] = {}
-        self._order: deque[Item] = deque()
+        self._order: list[Item] = []
         """Committed items whose final has not been let out, as they were spoken."""
-        self._commits: deque[float] = deque()
+        self._commits: list[float] = []
         """Positions of our commits that the service has not answered."""
         self._speaking: Item | None = None
         """The item whose speech has started and not stopped."""
@@ -104,7 +103,7 @@ class ItemBook:
     def commit_refused(self) -> None:
         """The service had nothing to commit."""
         if self._commits:
-            self._boundary_ms = max(self._boundary_ms, self._commits.popleft())
+            self._boundary_ms = max(self._boundary_ms, self._commits.pop(0))
 
     def speech_started(self, item_id: str, start_ms: float) -> None:
         """The audio of a new item starts here."""
@@ -125,7 +124,7 @@ class ItemBook:
         if item.committed:
             return
         if item.end_ms is None:
-            item.end_ms = self._commits.popleft() if self._commits else self.sent_ms
+            item.end_ms = self._commits.pop(0) if self._commits else self.sent_ms
             announced, self._speaking = self._speaking, None
             if announced is not None and announced is not item:
                 item.start_ms = announced.start_ms
@@ -135,7 +134,7 @@ class ItemBook:
         item.committed = True
         self._boundary_ms = max(self._boundary_ms, item.end_ms)
         while self._commits and self._commits[0] < self._boundary_ms + ROUNDING_MS:
-            self._commits.popleft()
+            self._commits.pop(0)
         self._order.append(item)
 
     def delta(self, item_id: str, text: str, logprobs: Sequence[LogProb] | None) -> Interim | None:
@@ -160,7 +159,7 @@ class ItemBook:
             item.logprob, item.tokens = 0.0, 0
             item.count(logprobs)
         if not item.committed and item.end_ms is None and self._commits:
-            item.end_ms = self._commits.popleft()
+            item.end_ms = self._commits.pop(0)
         start_ms = self._boundary_ms if item.start_ms is None else item.start_ms
         end_ms = self.sent_ms if item.end_ms is None else item.end_ms
         end_ms = min(max(end_ms, 0.0), self.sent_ms)
@@ -187,13 +186,13 @@ class ItemBook:
     def give_up_waiting(self) -> list[Final]:
         """Finals that waited too long for earlier items; those are emitted whenever they come."""
         while self._order and self._order[0].final is None and self.holds_back:
-            self._order.popleft()
+            self._order.pop(0)
         return self._release()
 
     def _release(self) -> list[Final]:
         finals = []
         while self._order and (final := self._order[0].final) is not None:
-            self._order.popleft()
+            self._order.pop(0)
             finals.append(final)
         return finals
 

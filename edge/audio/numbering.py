@@ -6,8 +6,6 @@ is replaced starts anywhere. All are placed on one endless count, the *position*
 
 from __future__ import annotations
 
-from collections import deque
-
 RANGE = 1 << 16
 _HALF = RANGE // 2
 # RFC 3550 appendix A.1: how far a number may jump ahead, or come late, and still belong.
@@ -32,7 +30,7 @@ class Numbering:
         """Position minus number; while ``expected`` is None, the position expected next."""
         self._floor = 0
         """Where the present numbering began: no packet before it was ever played."""
-        self._holes: deque[tuple[int, int]] = deque(maxlen=_MAX_HOLES)
+        self._holes: list[tuple[int, int]] = []
         """Ranges of positions that were given up, oldest first."""
         self._behind: tuple[int, int] | None = None
         self._behind_run = 0
@@ -57,7 +55,7 @@ class Numbering:
         """The packet at ``position`` has been played; what is missing before it is lost."""
         if position > self.position:
             if len(self._holes) == _MAX_HOLES:
-                self._floor = max(self._floor, self._holes[0][1])
+                self._floor = max(self._floor, self._holes.pop(0)[1])
             self._holes.append((self.position, position))
         self.expected, self._offset = chunk + 1, position - chunk
 

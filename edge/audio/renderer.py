@@ -11,7 +11,6 @@ _PACKET = StepKind.PACKET
 _FEC = StepKind.FEC
 _SILENCE = StepKind.SILENCE
 _SAMPLE_BYTES = 2
-_MAX_PACKET_MS = 120
 
 Deliver = Callable[[bytes], None]
 """Takes a batch: mono, 16-bit little-endian."""
@@ -33,7 +32,6 @@ class Renderer:
         "_deliver",
         "_divisor",
         "_filled",
-        "_view",
     )
 
     def __init__(self, rate_hz: int, batch_ms: int, deliver: Deliver) -> None:
@@ -43,9 +41,8 @@ class Renderer:
         self._deliver = deliver
         bytes_per_ms = rate_hz * _SAMPLE_BYTES // 1000
         self._batch_bytes = batch_ms * bytes_per_ms
-        # The last step of a batch starts before the batch is full and is 120 ms long at most.
-        self._buffer = bytearray((batch_ms + _MAX_PACKET_MS) * bytes_per_ms)
-        self._view = memoryview(self._buffer)
+        self._buffer = bytearray(self._batch_bytes)
+        """Grows when the last step of a batch goes beyond it."""
         self._filled = 0
 
     @property
@@ -56,6 +53,9 @@ class Renderer:
     def play(self, step: Step) -> bool:
         """Play the next step; False says that its payload could not be decoded."""
         filled = self._filled
+        size = step.samples // self._divisor * _SAMPLE_BYTES
+        if filled + size > len(self._buffer):
+            self._buffer.extend(bytes(filled + size - len(self._buffer)))
         sound = True
         kind = step.kind
         if kind is _PACKET:
@@ -75,7 +75,7 @@ class Renderer:
         """Deliver what is there, if anything is."""
         if self._filled:
             filled, self._filled = self._filled, 0
-            self._deliver(bytes(self._view[:filled]))
+            self._deliver(bytes(memoryview(self._buffer)[:filled]))
 
     def stop(self) -> None:
         """Deliver nothing more, and let go of who was delivered to."""
@@ -94,7 +94,7 @@ class Renderer:
 
     def _silence(self, step: Step) -> int:
         size = step.samples // self._divisor * _SAMPLE_BYTES
-        self._view[self._filled : self._filled + size] = bytes(size)
+        self._buffer[self._filled : self._filled + size] = bytes(size)
         return size
 
 
