@@ -88,7 +88,7 @@ def decode_event(message: bytes) -> Event:
     try:
         wire = _wire_decoder.decode(message)
         _refuse_conflicting_members(message)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadEvent("not_json") from error
     match wire.event:
         case "media":

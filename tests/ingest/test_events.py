@@ -58,6 +58,8 @@ def test_both_base64_alphabets_and_missing_padding_are_taken(payload: str) -> No
         (b"\xff\xfe", "not_json"),
         (b"[1]", "not_json"),
         (b"nul", "not_json"),
+        (b'{"event":"info","application":"\xff"}', "not_json"),
+        (b'{"event":"media","media":{"tag":"\xed\xa0\x80","payload":"AAEC"}}', "not_json"),
         (b'{"event":NaN}', "not_json"),
         (b"[" * 60000, "not_json"),
         (b'{"event":"media","event":"start"}', "conflicting_members"),

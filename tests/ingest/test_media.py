@@ -119,6 +119,7 @@ async def test_bad_input_costs_itself_and_nothing_else(shared: Server) -> None:
             '{"event":"media","media":{"tag":"a","chunk":1,"timestamp":2,"payload":""}}',
             '{"event":"media","media":{"tag":"a","chunk":1,"timestamp":2}}',
             '{"event":"unheard-of"}', b"\xff\xfe", "[" * 60_000,
+            b'{"event":"media","media":{"tag":"\xff","payload":"AAEC"}}',
         ):  # fmt: skip
             await media.send(message)
         await media.say("a", "echo")
