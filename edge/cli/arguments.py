@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edge.settings import BY_NAME, Argument, Loaded, load, parse_assignment
@@ -44,3 +44,19 @@ def load_settings(arguments: argparse.Namespace) -> Loaded:
         if name != key and text is not None:
             given[name] = Argument(BY_NAME[name].flag, text)
     return load(arguments=given, environment=os.environ, file=arguments.config)
+
+
+def number(kind: type[int] | type[float], low: float, high: float) -> Callable[[str], float]:
+    """A ``type`` for ``add_argument``: an int or a float from ``low`` to ``high``."""
+
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not low <= value <= high:
+            what = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what} from {low:g} to {high:g}")
+        return value
+
+    return parse

@@ -6,43 +6,52 @@ import argparse
 import asyncio
 import sys
 
-from edge.demo.bridge import Line
-from edge.demo.gateway import GatewayFailed
-from edge.demo.run import DemoPlan, run_demo
-from edge.demo.screen import Screen
+from edge.cli.arguments import number
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``demo``; without any it is the demo of the README."""
     parser.add_argument(
         "--loss",
-        type=_percent,
-        default=0.02,
+        type=number(float, 0, 50),
+        default=2.0,
         metavar="PERCENT",
         help="packets that never arrive (default 2); 0 also keeps the others in order",
     )
     parser.add_argument(
         "--speakers",
-        type=_count,
+        type=number(int, 1, 64),
         default=2,
         metavar="N",
         help="participants (default 2); with more, all speak to the end",
     )
     parser.add_argument(
         "--rounds",
-        type=_count,
+        type=number(int, 1, 64),
         default=1,
         metavar="N",
         help="times the recordings are played (default 1)",
     )
     parser.add_argument(
-        "--workers", type=_count, default=2, metavar="N", help="of the gateway (default 2)"
+        "--workers",
+        type=number(int, 1, 64),
+        default=2,
+        metavar="N",
+        help="of the gateway (default 2)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Play and report; status 0 when the gateway did its job."""
-    line = Line(loss=args.loss) if args.loss else Line(loss=0, late=0)
+    from edge.asr.embedded import require_packages
+
+    require_packages()
+    from edge.demo.bridge import Line
+    from edge.demo.gateway import GatewayFailed
+    from edge.demo.run import DemoPlan, run_demo
+    from edge.demo.screen import Screen
+
+    line = Line(loss=args.loss / 100) if args.loss else Line(loss=0, late=0)
     plan = DemoPlan(speakers=args.speakers, rounds=args.rounds, workers=args.workers, line=line)
     screen = Screen(sys.stdout)
     try:
@@ -61,17 +70,3 @@ def run(args: argparse.Namespace) -> int:
     if not report.problems:
         screen.heading("PASSED")
     return 1 if report.problems else 0
-
-
-def _percent(text: str) -> float:
-    percent = float(text)
-    if not 0 <= percent <= 50:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 50")
-    return percent / 100
-
-
-def _count(text: str) -> int:
-    count = int(text)
-    if not 1 <= count <= 64:
-        raise argparse.ArgumentTypeError(f"{text} is not between 1 and 64")
-    return count

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NamedTuple, NoReturn
 
-from edge.errors import EdgescribeError, SettingError
+from edge.errors import EdgescribeError, NoRecognizer, SettingError
 
 FAILED = 1
 CANNOT = 2
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         status: int = import_module(f"edge.cli.{arguments.command}").run(arguments)
         sys.stdout.flush()
         return status
-    except SettingError as error:
+    except (SettingError, NoRecognizer) as error:
         return _say(error, CANNOT, arguments.debug)
     except EdgescribeError as error:
         return _say(error, FAILED, arguments.debug)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from edge.cli.arguments import add_settings, load_settings
+from edge.cli.arguments import add_settings, load_settings, number
 from edge.errors import EdgescribeError, SettingError
 
 PATHS = {"live": "/health", "ready": "/ready"}
@@ -22,7 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "url", nargs="?", metavar="URL", help="address of the gateway (default: from the settings)"
     )
     parser.add_argument(
-        "--timeout", type=float, default=3.0, metavar="SECONDS", help="longest wait (default: 3)"
+        "--timeout",
+        type=number(float, 0.01, 600),
+        default=3.0,
+        metavar="SECONDS",
+        help="longest wait (default: 3)",
     )
     add_settings(parser, names=("host", "port"))
 
@@ -33,11 +37,16 @@ def run(arguments: argparse.Namespace) -> int:
     from urllib.parse import urlsplit
 
     address = arguments.url or _own_address(arguments)
-    url = urlsplit(address)
+    wrong = SettingError("URL", address, "write it like http://127.0.0.1:8080")
+    try:
+        url = urlsplit(address)
+        port = url.port
+    except ValueError:
+        raise wrong from None
     if url.scheme not in ("http", "https") or not url.hostname:
-        raise SettingError("URL", address, "it looks like http://127.0.0.1:8080")
+        raise wrong
     kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
-    connection = kind(url.hostname, url.port, timeout=arguments.timeout)
+    connection = kind(url.hostname, port, timeout=arguments.timeout)
     try:
         connection.request("GET", url.path.rstrip("/") + PATHS[arguments.question])
         response = connection.getresponse()

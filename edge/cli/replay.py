@@ -7,13 +7,16 @@ import asyncio
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from edge.demo.client import CONNECT_TIMEOUT_S, ServerMessage
-from edge.demo.replay import Replayed, replay
-from edge.demo.screen import Screen
+from edge.cli.arguments import number
 from edge.errors import EdgescribeError
+
+if TYPE_CHECKING:
+    from edge.demo.client import ServerMessage
+    from edge.demo.replay import Replayed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("url", help="base address of a gateway, or its whole /transcribe URL")
     parser.add_argument(
         "--speed",
-        type=_speed,
+        type=number(float, 0, 1000),
         default=1.0,
         metavar="N",
         help="times as fast as recorded; 0 sends without delay (default 1)",
@@ -35,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--connect-timeout",
-        type=float,
-        default=CONNECT_TIMEOUT_S,
+        type=number(float, 0.1, 600),
+        default=15.0,
         metavar="S",
         help="seconds to wait for the connection (default %(default)g)",
     )
@@ -67,6 +70,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _replay(args: argparse.Namespace) -> Replayed:
+    from edge.demo.replay import replay
+    from edge.demo.screen import Screen
+
     screen = Screen(sys.stdout)
 
     def show(at_s: float, message: ServerMessage) -> None:
@@ -92,13 +98,6 @@ async def _replay(args: argparse.Namespace) -> Replayed:
     if done.cut_off:
         screen.line(f"the gateway closed the connection: {done.cut_off}")
     return done
-
-
-def _speed(text: str) -> float:
-    speed = float(text)
-    if not 0 <= speed <= 1000:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1000")
-    return speed
 
 
 def _headers(text: str) -> dict[str, str]:

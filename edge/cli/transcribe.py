@@ -6,12 +6,11 @@ import argparse
 import asyncio
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import msgspec
-
-from edge.demo.gateway import GatewayFailed, running
-from edge.demo.speech import Speech, read_wav
-from edge.demo.transcriber import Segment, Transcript, transcribe
+if TYPE_CHECKING:
+    from edge.demo.speech import Speech
+    from edge.demo.transcriber import Segment, Transcript
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Transcribe and print; status 0."""
+    import msgspec
+
+    from edge.asr.embedded import require_packages
+    from edge.demo.speech import read_wav
+
+    if args.url is None:
+        require_packages()
     transcript = asyncio.run(_transcribe(read_wav(args.file), args.url, args.format == "txt"))
     if args.format == "json":
         encoded = msgspec.json.encode(transcript)
@@ -41,6 +47,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _transcribe(speech: Speech, address: str | None, print_lines: bool) -> Transcript:
+    from edge.demo.gateway import GatewayFailed, running
+    from edge.demo.transcriber import transcribe
+
     note = _Note()
 
     def show(segment: Segment) -> None:

@@ -181,7 +181,7 @@ async def running(
         log = Path(folder, "gateway.log")
         command = [sys.executable, "-m", "edge.cli", "serve"]
         command += ["--host", HOST, "--port", str(port), "--workers", str(workers)]
-        command += ["--data-dir", str(Path(folder, "data")), *arguments]
+        command += ["--data-dir", str(Path(folder, "data")), "--config", os.devnull, *arguments]
         with log.open("wb") as output:
             process = subprocess.Popen(
                 command,
@@ -210,8 +210,12 @@ async def running(
 @contextmanager
 def _ended_like_interrupted() -> Iterator[None]:
     """Let SIGTERM unwind this process as Ctrl-C does, so that no gateway is left behind."""
+    unwind = signal.getsignal(signal.SIGINT)
+    if not callable(unwind):
+        # A background job ignores Ctrl-C; that is no reason to outlive its end.
+        unwind = signal.default_int_handler
     try:
-        previous = signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+        previous = signal.signal(signal.SIGTERM, unwind)
     except ValueError:  # not the main thread: whoever owns that one decides
         yield
         return

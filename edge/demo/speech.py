@@ -102,7 +102,7 @@ def read_wav(path: Path | str) -> Speech:
         raise BadRecording(f"{path} cannot be read: {error.strerror or error}") from None
     except (wave.Error, EOFError) as error:
         raise BadRecording(
-            f"{path} is not a PCM WAV file ({error or 'it ends too early'}):"
+            f"{path} is not a PCM WAV file ({str(error) or 'it ends too early'}):"
             f" ffmpeg -i {path} -ac 1 -ar 16000 -c:a pcm_s16le out.wav"
         ) from None
     whole = len(frames) // (2 * channels) * channels

@@ -41,8 +41,9 @@ STOP_MARGIN_S = 6.0
 def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     """Run the gateway until SIGTERM or SIGINT; ``announce`` gets the lines of the start.
 
-    Raises ``SettingError`` for settings that cannot work here, ``ListenFailed`` when the port is
-    taken, and ``WorkerFailed`` when workers did not start, all ended, or had to be killed.
+    Raises ``SettingError`` for settings that cannot work here, ``NoRecognizer`` when nothing can
+    turn audio to text, ``ListenFailed`` when the port is taken, and ``WorkerFailed`` when workers
+    did not start, all ended, or had to be killed.
     """
     early_stops: list[int] = []
     for number in STOP_SIGNALS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,6 +42,10 @@ def test_version_is_printed() -> None:
         (["config", "--set", "prot=1"], "did you mean port"),
         (["config", "--config", "absent.toml"], "the file does not exist"),
         (["probe", "live", "localhost:80"], "URL='localhost:80' cannot be used"),
+        (["probe", "live", "http://localhost:99999"], "write it like http://127.0.0.1:8080"),
+        (["demo", "--loss", "much"], "'much' is not a number from 0 to 50"),
+        (["demo", "--speakers", "1.5"], "'1.5' is not a whole number from 1 to 64"),
+        (["replay", "media.jsonl", "ws://localhost", "--speed", "nan"], "from 0 to 1000"),
     ],
 )
 def test_wrong_usage_is_one_line_and_status_2(words: list[str], said: str, tmp_path: Path) -> None:
@@ -48,6 +53,17 @@ def test_wrong_usage_is_one_line_and_status_2(words: list[str], said: str, tmp_p
     assert done.returncode == 2
     assert said in done.stderr
     assert done.stderr.count("\n") == 1 and done.stderr.startswith("edgescribe")
+
+
+@pytest.mark.parametrize("words", [["demo"], ["transcribe", "speech.wav"]])
+def test_a_command_that_needs_the_embedded_extra_says_how_to_get_it(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert main(words) == 1
+    assert capsys.readouterr().err == (
+        "edgescribe: onnxruntime is not installed: pip install 'edgescribe[embedded]'\n"
+    )
 
 
 def test_debug_shows_where_an_error_came_from() -> None:
