@@ -109,10 +109,10 @@ async def _run(
     tags: int,
     seconds: float,
 ) -> Load:
-    # One stream first, so that what a worker loads once is not charged to the streams.
-    warm_up = LoadClient(gateway.port, 1, 1, packets)
+    # One session first, so that what a worker loads once is not charged to the streams.
+    warm_up = LoadClient(gateway.port, 1, 5, packets)
     await warm_up.open(QUERY)
-    await warm_up.stream(2)
+    await warm_up.stream(4)
     await warm_up.close()
     await asyncio.sleep(2)
     idle = {pid: _pss_kb(pid) for pid in gateway.pids()}
@@ -222,11 +222,17 @@ def _pin_all(pid: int, core: int) -> None:
 
 
 def _pss_kb(pid: int) -> int:
-    """A process's share of the memory it maps, in kB."""
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1])
-    return 0
+    """A process's share of the memory it maps, in kB, but for the pages of files.
+
+    Those are code; its share of them rises and falls with any other process that maps the same
+    libraries, by megabytes when some Python somewhere ends.
+    """
+    sizes_kb = {
+        name: int(size.split()[0])
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+        for name, _, size in [line.partition(":")]
+    }
+    return sizes_kb["Pss"] - sizes_kb.get("Pss_File", 0)
 
 
 def table(load: Load) -> str:

@@ -4,7 +4,8 @@
 
 Prints its port, then serves until its standard input closes. Audio is skipped by length; every
 connection gets an interim each 0.5 s and a final each 4 s whose text ends with ``t<ns>``, the
-monotonic clock when it was sent (the same clock in all processes of a machine).
+monotonic clock when it was sent (the same clock in all processes of a machine). The finals of all
+connections are spread over the 4 s, as those of people who speak are.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ _SMALL_BYTES = 2000
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _ITEM = "conversation.item.input_audio_transcription"
 _items = itertools.count(1)
+_connections = itertools.count()
 
 
 class Upstream(asyncio.BufferedProtocol):
@@ -41,7 +43,7 @@ class Upstream(asyncio.BufferedProtocol):
         self._open = False
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._beats = 0
+        self._beats = next(_connections) % INTERIMS_PER_FINAL
         self._audio_bytes = 0
         self._item = ""
         self._item_start_ms = 0
