@@ -1,5 +1,6 @@
 """edgescribe: a self-hosted realtime transcription edge gateway.
 
 Comes in: WebSocket connections that carry speech, and settings. Goes out: transcripts, first to
-the speaker's own socket. The ``edgescribe`` command starts it; ``edge.compose`` wires the rooms.
+the speaker's own socket. Only the ``edgescribe`` command calls it, and ``edge.compose`` wires its
+rooms together.
 """

@@ -5,14 +5,13 @@
     ├── MissingDependency      an optional package is absent: which extra installs it
     ├── NoRecognizer           nothing can turn audio to text: what to set or install
     ├── DamagedDependency      a package's file is not the one expected: which, how to reinstall
-    ├── UnsupportedFormat      a tag announced audio this gateway cannot take
-    ├── PeerClosed             the client socket is gone
     └── RecognizerError        a recognizer connection failed: code, retryable
         ├── RecognizerRefused      the service says no and would say it again (401, 403, 404, 4xx)
         ├── RecognizerBusy         the service says "not now" (429, 5xx)
         ├── RecognizerTimeout      a deadline passed
         └── RecognizerClosed       the connection ended while audio was still wanted
 
+A module's own errors (a port that is taken, a file that cannot be read) derive from the first one.
 Messages say what is wrong, where, and what to do. They never hold keys, tokens or transcripts.
 """
 
@@ -60,14 +59,6 @@ class NoRecognizer(EdgescribeError):
         self.reasons = reasons
         listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
         super().__init__(f"no recognizer can be used ({listed})")
-
-
-class UnsupportedFormat(EdgescribeError):
-    """A tag's audio format is malformed or cannot be decoded; the tag is refused."""
-
-
-class PeerClosed(EdgescribeError):
-    """The client socket closed before the operation could finish."""
 
 
 class RecognizerError(EdgescribeError):

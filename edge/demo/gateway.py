@@ -18,7 +18,6 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-import edge
 from edge.errors import EdgescribeError
 
 HOST = "127.0.0.1"
@@ -190,7 +189,7 @@ async def running(
                 stderr=subprocess.STDOUT,
                 # Ctrl-C is for the demo alone; it stops the gateway itself.
                 start_new_session=True,
-                cwd=Path(edge.__file__).parents[1],
+                cwd=Path(__file__).parents[2],
                 env=environment,
             )
         gateway = GatewayProcess(process, port, log)

@@ -105,7 +105,7 @@ class MediaReceiver:
         )
         self._session = self._host.open_session(request, self)
         if self._session is None:
-            socket.close(1013, "This worker carries as many sessions as it may")
+            socket.close(1013, "This worker takes no more sessions")
             return
         if self._query.info:
             socket.send_text(encode_message(_info(self._host, request)))

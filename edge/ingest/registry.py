@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 from edge.ingest.counts import IngestCounts
-from edge.ingest.interface import ClientProtocol
+from edge.ingest.interface import ClientProtocol, Refusal, UpgradeRequest
 from edge.ingest.media import MediaProtocol
+from edge.ingest.query import parse_media_query
+from edge.session.interface import SessionHost
 
 
 def client_protocols(counts: IngestCounts) -> tuple[ClientProtocol, ...]:
     """All protocols, in the order in which they are asked; they count into ``counts``."""
-    return (MediaProtocol(counts),)
+    return (MediaProtocol(counts), Nowhere())
+
+
+class Nowhere:
+    """Matches every path and refuses it."""
+
+    max_message_bytes = 0
+
+    def matches(self, path: str) -> bool:
+        """Always."""
+        return True
+
+    def accept(self, request: UpgradeRequest, host: SessionHost) -> Refusal:
+        """Media servers expect a bad query to be named before a bad path."""
+        query = parse_media_query(request.query)
+        return Refusal(400, query if isinstance(query, str) else "Bad URL")

@@ -20,7 +20,6 @@ from edge.asr.transcript import Transcript
 from edge.audio.settings import TrackSettings
 from edge.audio.track import AudioTrack
 from edge.ingest.interface import ClientProtocol, Refusal, UpgradeRequest
-from edge.ingest.query import parse_media_query
 from edge.logs import get_logger
 from edge.session.dump import Dumps
 from edge.session.interface import Offer, SessionOutlet, SessionRequest
@@ -53,7 +52,8 @@ class Acceptance(msgspec.Struct, frozen=True):
 class Gateway:
     """Sessions of one worker, and what they share.
 
-    All methods are for the event loop's thread. ``upgrade`` may be called between ``start`` and
+    The last of ``protocols`` matches every path. All methods are for the event loop's thread.
+    ``upgrade`` may be called between ``start`` and
     ``drain``; later calls are refused with 503.
     """
 
@@ -126,15 +126,11 @@ class Gateway:
             return Refusal(503, "Draining")
         if len(self._active) + len(self._detached) >= self.settings.max_sessions:
             return Refusal(503, "Overloaded")
-        for protocol in self._protocols:
-            if protocol.matches(request.path):
-                answer = protocol.accept(request, self)
-                if isinstance(answer, Refusal):
-                    return answer
-                return Acceptance(answer, protocol.max_message_bytes)
-        # Media servers expect a bad query to be named before a bad path.
-        query = parse_media_query(request.query)
-        return Refusal(400, query if isinstance(query, str) else "Bad URL")
+        protocol = next(each for each in self._protocols if each.matches(request.path))
+        answer = protocol.accept(request, self)
+        if isinstance(answer, Refusal):
+            return answer
+        return Acceptance(answer, protocol.max_message_bytes)
 
     def counts(self) -> Counts:
         """What this worker carries."""
