@@ -205,10 +205,9 @@ class Feed:
             if self._cursor < ring.first:
                 self._pass_over_dropped()
             if self._cursor == ring.count:
-                self._pumping = False
                 self._is_live = True
                 self._track._go_live(self)
-                return True
+                break  # its last batch may have paused it
             if budget <= 0:
                 break
             step = ring.step(self._cursor)
@@ -218,7 +217,7 @@ class Feed:
             sound = self._renderer.play(step)
             ring.mark_played(self._cursor - 1, step, sound)
         self._pumping = False
-        return self._closed
+        return self._is_live or self._closed
 
     def pause(self) -> None:
         """Leave live, or end the running ``pump``, so that new audio waits in the track."""

@@ -155,6 +155,20 @@ def test_a_paused_feed_gets_nothing_and_misses_nothing(track: AudioTrack) -> Non
     assert track.stats.decoded == 60
 
 
+def test_a_feed_paused_by_its_last_kept_batch_has_not_caught_up() -> None:
+    track = AudioTrack(TrackSettings(max_gap_fill_ms=500, asr_batch_ms=1000))
+    send(track, 0, speech(1))
+    beat(track, 0.0, 1.0)  # until no more silence is made up: nothing will complete the batch
+    ear = Ear(track)
+    ear.on_batch = ear.feed.pause
+    assert not ear.feed.pump(ALL)
+    assert ear.heard_ms == track.end_ms
+    send(track, 1, speech(2)[1:], 1.0)
+    assert ear.feed.pump(ALL)
+    track.finish()
+    assert ear.heard_ms == track.end_ms
+
+
 def test_a_feed_may_be_paused_from_inside_a_batch(track: AudioTrack) -> None:
     packets = speech(40)
     ear = Ear(track)
