@@ -13,8 +13,5 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     parent: int
     """Process id of the main process."""
-    workers: int
-    run_dir: str
-    """Private directory of this run, removed at its end: sockets and metric files."""
     embedded_socket: str
     """Where the inference process of the embedded recognizer listens."""

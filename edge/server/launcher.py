@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.asr.embedded import EmbeddedRecognizer, run_caretaker
-from edge.asr.registry import survey
+from edge.asr.registry import Survey, survey
 from edge.errors import SettingError
 from edge.server.board import WorkerBoard
 from edge.server.boot import Boot
@@ -81,29 +81,15 @@ def _run(
     boot = Boot(
         settings=settings,
         parent=os.getpid(),
-        workers=workers,
-        run_dir=str(run_dir),
         embedded_socket=str(run_dir / "inference.sock"),
     )
     recognizers = survey(recognizer_config(settings, boot.embedded_socket))
     board = WorkerBoard.create(workers)
 
-    def on_ready() -> None:
-        address = address_of(listener)
-        plural = "" if workers == 1 else "s"
-        announce(f"edgescribe {VERSION} listens on http://{address} ({workers} worker{plural})")
-        announce(f"media servers connect to ws://{address}/transcribe")
-        available = ", ".join(
-            f"{name} (default)" if name == recognizers.default else name
-            for name in recognizers.available
-        )
-        announce(f"recognizers: {available}")
-        announce(f"data directory: {data_dir}")
-
     plan = Plan(
         board=board,
         stop_deadline_s=settings.server.drain_deadline_s + STOP_MARGIN_S,
-        on_ready=on_ready,
+        on_ready=lambda: _tell(announce, address_of(listener), workers, recognizers, data_dir),
         on_exit=_forget_metrics,
     )
     Watch.plan = plan
@@ -126,6 +112,24 @@ def _run(
     Sanic.serve(primary=app, app_loader=loader)
     if plan.failure:
         raise plan.failure
+
+
+def _tell(
+    announce: Callable[[str], None],
+    address: str,
+    workers: int,
+    recognizers: Survey,
+    data_dir: Path,
+) -> None:
+    plural = "" if workers == 1 else "s"
+    announce(f"edgescribe {VERSION} listens on http://{address} ({workers} worker{plural})")
+    announce(f"media servers connect to ws://{address}/transcribe")
+    available = ", ".join(
+        f"{name} (default)" if name == recognizers.default else name
+        for name in recognizers.available
+    )
+    announce(f"recognizers: {available}")
+    announce(f"data directory: {data_dir}")
 
 
 async def _start_inference(boot: Boot, app: Sanic[Any, Any]) -> None:

@@ -31,6 +31,8 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
     ] = True
     """The endpoint of media servers."""
     use_dispatcher: Annotated[
-        bool, option("Dispatch finals of connections that do not say", env="USE_DISPATCHER")
+        bool,
+        option("Take connections that do not say as asking for dispatch", env="USE_DISPATCHER"),
     ] = False
-    """Counts as an output: such connections need neither sendBack nor sendBackInterim."""
+    """Counts as an output: such connections need neither sendBack nor sendBackInterim. Nothing is
+    dispatched; a warning says so."""

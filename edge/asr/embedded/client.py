@@ -60,13 +60,6 @@ class Outstanding:
         self.sent_s: float | None = None
 
 
-class ClientCounts(msgspec.Struct):
-    """What happened since the worker started."""
-
-    connects: int = 0
-    resent: int = 0
-
-
 class InferenceClient(asyncio.Protocol):
     """Connects, connects again, and keeps what must not be lost."""
 
@@ -86,7 +79,6 @@ class InferenceClient(asyncio.Protocol):
         self._keeper: asyncio.Task[None] | None = None
         self.load = 0.0
         """Last known load of the inference threads, 0 to 1."""
-        self.counts = ClientCounts()
 
     def start(self) -> None:
         """Begin connecting; ``stop`` ends it."""
@@ -205,7 +197,6 @@ class InferenceClient(asyncio.Protocol):
                     self._transport.abort()
 
     def _became_ready(self, ready: Ready) -> None:
-        self.counts.connects += 1
         self._refusal = ready.error
         self._settled.set()
         if ready.error is not None:
@@ -214,7 +205,6 @@ class InferenceClient(asyncio.Protocol):
             return
         self._usable = True
         for entry in list(self._outstanding.values()):
-            self.counts.resent += entry.sends > 0
             self._send(entry)
 
     def _send(self, entry: Outstanding) -> None:
