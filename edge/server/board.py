@@ -89,6 +89,11 @@ class WorkerBoard:
         beat_s: float = self.rows[worker].beat_s
         return beat_s > 0.0 and time.monotonic() - beat_s < STALE_AFTER_S
 
+    def silence_s(self, worker: int) -> float:
+        """Seconds since a worker's last beat; 0 for one that has not begun to beat."""
+        beat_s: float = self.rows[worker].beat_s
+        return time.monotonic() - beat_s if beat_s > 0.0 else 0.0
+
     @property
     def all_alive(self) -> bool:
         """Whether every worker is there."""

@@ -89,6 +89,7 @@ def _run(
     plan = Plan(
         board=board,
         stop_deadline_s=settings.server.drain_deadline_s + STOP_MARGIN_S,
+        hang_deadline_s=settings.server.hang_deadline_s,
         on_ready=lambda: _tell(announce, address_of(listener), workers, recognizers, data_dir),
         on_exit=_forget_metrics,
     )

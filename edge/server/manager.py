@@ -15,7 +15,6 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any
 
-from sanic.worker.constants import ProcessState
 from sanic.worker.manager import WorkerManager
 from sanic.worker.process import WorkerProcess
 
@@ -28,12 +27,16 @@ START_DEADLINE_S = 60.0
 HELPER_DEADLINE_S = 5.0
 REMIND_EVERY_S = 0.5
 REVIVE_EVERY_S = 1.0
+STABLE_AFTER_S = 30.0
+"""A worker that lived this long is replaced at once when it ends."""
+LONGEST_PAUSE_S = 10.0
+"""Between the starts of a worker that keeps ending early."""
 
 _log = get_logger("edge.server")
 
 
 class WorkerFailed(EdgescribeError):
-    """A worker did not start, or all of them ended on their own."""
+    """A worker did not start, or could not be stopped."""
 
 
 class Watch(WorkerManager):
@@ -51,6 +54,7 @@ class Watch(WorkerManager):
             signal.signal(number, self._on_signal)
         self._stop_requested = False
         self._revive_after_s = 0.0
+        self._lives: dict[int, Life] = {}
 
     def run(self) -> None:
         """Start everything, watch it, stop it; failures are left in ``plan.failure``.
@@ -99,22 +103,32 @@ class Watch(WorkerManager):
             self._stop_requested = True
 
     def _notice_deaths(self, ready: bool) -> None:
-        living = 0
+        """Replace workers that ended or hang, one at a time; before all are ready, give up."""
+        now_s = time.monotonic()
         for index, process in enumerate(self._servers()):
+            life = self._lives.setdefault(index, Life(now_s))
             if process.is_alive():
-                living += 1
-            elif process.state is not ProcessState.FAILED:
-                process.state = ProcessState.FAILED
+                if ready and self.plan.board.silence_s(index) > self.plan.hang_deadline_s:
+                    _log.error("a worker hangs and is killed", worker=index)
+                    _send(process, signal.SIGKILL)
+            elif not ready:
+                raise WorkerFailed("a worker ended before it was ready; its log says why")
+            elif life.replace_at_s is None:
+                life.ended(now_s)
                 self.plan.board.clear(index)
                 self.plan.on_exit(process.pid)
-                if not self._stop_requested:
-                    _log.error("a worker ended", worker=index, status=process.exitcode)
-        if self._stop_requested:
-            return
-        if not ready and living < self.num_server:
-            raise WorkerFailed("a worker ended before it was ready; its log says why")
-        if living == 0:
-            raise WorkerFailed("all workers have ended")
+                _log.error("a worker ended", worker=index, status=process.exitcode)
+            elif now_s >= life.replace_at_s and not self._stop_requested:
+                life.began(now_s)
+                self._replace(process)
+                return
+
+    def _replace(self, process: WorkerProcess) -> None:
+        """Start a worker again under its old name."""
+        if process.name not in self.worker_state:
+            self.worker_state[process.name] = {"server": True, "starts": 1}
+        with stop_signals_held():
+            process.restart()
 
     def _revive_helpers(self) -> None:
         """Start again what serves all workers, at most once in a while."""
@@ -162,6 +176,27 @@ class Watch(WorkerManager):
         ]
 
 
+class Life:
+    """When a worker began, and when the next one may take its place. Times are monotonic."""
+
+    def __init__(self, now_s: float) -> None:
+        self._began_s = now_s
+        self._pause_s = 0.0
+        self.replace_at_s: float | None = None
+        """Set while there is no worker."""
+
+    def ended(self, now_s: float) -> None:
+        """It is gone: replace it at once, or after a pause that doubles if it never lives long."""
+        lived_long = now_s - self._began_s >= STABLE_AFTER_S
+        self.replace_at_s = now_s + (0.0 if lived_long else self._pause_s)
+        self._pause_s = 0.0 if lived_long else min(max(0.5, 2 * self._pause_s), LONGEST_PAUSE_S)
+
+    def began(self, now_s: float) -> None:
+        """Its successor starts."""
+        self._began_s = now_s
+        self.replace_at_s = None
+
+
 class Plan:
     """What the watch needs to know, and where it leaves its verdict."""
 
@@ -169,11 +204,13 @@ class Plan:
         self,
         board: WorkerBoard,
         stop_deadline_s: float,
+        hang_deadline_s: float,
         on_ready: Callable[[], None],
         on_exit: Callable[[int], None],
     ) -> None:
         self.board = board
         self.stop_deadline_s = stop_deadline_s
+        self.hang_deadline_s = hang_deadline_s
         self.on_ready = on_ready
         self.on_exit = on_exit
         self.failure: WorkerFailed | None = None

@@ -28,6 +28,10 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
         float, option("Longest wait for last transcripts when the gateway stops", gt=0, le=600)
     ] = 15.0
     """Then sockets are closed whatever is missing."""
+    hang_deadline_s: Annotated[
+        float, option("A worker whose event loop stands still for so long is replaced", gt=0)
+    ] = 15.0
+    """Its clients reconnect; the other workers go on."""
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         option("Least important log lines to write; transcripts appear at debug", env="LOG_LEVEL"),

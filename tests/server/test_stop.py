@@ -70,15 +70,6 @@ def test_a_worker_that_hangs_is_killed_and_the_status_says_so() -> None:
         assert "did not stop" in server.log
 
 
-def test_the_others_go_on_when_a_worker_dies() -> None:
-    with running("--workers", "2") as server:
-        victim = server.workers()[0]
-        os.kill(victim, signal.SIGKILL)
-        wait_until(lambda: victim not in server.group(), "the worker has ended")
-        wait_until(lambda: json.loads(server.get("/status").body)["workers"] == 1, "one worker")
-        assert server.get("/ready").status == 200
-
-
 def test_the_process_beside_the_workers_is_started_again_when_it_dies() -> None:
     """Without it the embedded recognizer would be gone for good."""
     with running("--workers", "1") as server:
@@ -88,13 +79,6 @@ def test_the_process_beside_the_workers_is_started_again_when_it_dies() -> None:
             lambda: bool(set(server.processes_named("Sanic-Inference")) - {victim}),
             "another inference process",
         )
-
-
-def test_it_ends_when_all_workers_have_died() -> None:
-    with running("--workers", "1") as server:
-        os.kill(server.workers()[0], signal.SIGKILL)
-        assert server.wait() == 1
-        assert server.log.splitlines()[-1] == "edgescribe: all workers have ended"
 
 
 async def test_clients_are_told_goodbye_after_their_last_message() -> None:
