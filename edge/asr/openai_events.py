@@ -26,7 +26,7 @@ _APPEND_TAIL = b'"}'
 
 def append(pcm: bytes) -> bytes:
     """The message that appends mono s16le audio at 24 kHz."""
-    return _APPEND_HEAD + binascii.b2a_base64(pcm, newline=False) + _APPEND_TAIL
+    return b"".join((_APPEND_HEAD, binascii.b2a_base64(pcm, newline=False), _APPEND_TAIL))
 
 
 class AudioFormat(msgspec.Struct, frozen=True):

@@ -83,8 +83,9 @@ class ReplayRing:
         """Count a step the first time a feed plays it; ``sound`` says its payload was decoded."""
         if number < self._played:
             return
-        for passed_over in range(max(self._played, self.first), number):
-            self._count_unplayed(self.step(passed_over))
+        if number > self._played:
+            for passed_over in range(max(self._played, self.first), number):
+                self._count_unplayed(self.step(passed_over))
         self._played = number + 1
         if step.kind is _PACKET:
             if sound:

@@ -43,11 +43,12 @@ class Metronome:
     def _beat(self) -> None:
         self._timer = None
         now_s = time.monotonic()
-        for key, tick in tuple(self._members.items()):
+        members = self._members
+        for key, tick in zip(tuple(members), tuple(members.values()), strict=True):
             try:
                 tick(now_s)
             except Exception as error:
-                self._members.pop(key, None)
+                members.pop(key, None)
                 self._on_error(key, error)
-        if self._members:
+        if members:
             self._arm()
