@@ -325,7 +325,7 @@ def test_a_socket_path_too_long_is_said_on_both_sides():
         listener.bind(str(path))
     for start in (
         lambda: client.InferenceClient(path),
-        lambda: run_caretaker(EmbeddedSettings(), str(path)),
+        lambda: run_caretaker(EmbeddedSettings(), str(path), "error", "text"),
     ):
         with pytest.raises(SettingError, match="may have 107 bytes and this has 165"):
             start()

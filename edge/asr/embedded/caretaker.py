@@ -44,10 +44,7 @@ _BOOT: Final = (
 
 
 def run_caretaker(
-    settings: EmbeddedSettings,
-    socket_path: str,
-    log_level: LogLevel = "info",
-    log_format: str = "text",
+    settings: EmbeddedSettings, socket_path: str, log_level: LogLevel, log_format: str
 ) -> None:
     """Run the inference process, and another when it dies, until SIGINT or SIGTERM.
 

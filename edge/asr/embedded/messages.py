@@ -122,5 +122,5 @@ def check_socket_path(path: Path) -> None:
             "inference socket",
             str(path),
             f"a Unix socket's path may have {LONGEST_SOCKET_PATH} bytes and this has {size}; "
-            "choose a shorter data directory",
+            "choose a shorter TMPDIR",
         )
