@@ -31,7 +31,8 @@ requires_embedded = pytest.mark.skipif(
 
 _COMMAND = (
     "import sys, msgspec; from edge.asr.embedded import EmbeddedSettings, run_caretaker; "
-    "run_caretaker(msgspec.json.decode(sys.argv[1], type=EmbeddedSettings), sys.argv[2], 'error', 'text')"
+    "settings = msgspec.json.decode(sys.argv[1], type=EmbeddedSettings); "
+    "run_caretaker(settings, sys.argv[2], 'error', 'text')"
 )
 
 
