@@ -21,4 +21,4 @@ class IngestCounts(msgspec.Struct, kw_only=True):
     refused_packets: int = 0
     """Packets of tags that are refused."""
     slowed: int = 0
-    """Times a connection was read more slowly because it sent too many events."""
+    """Times a connection was read more slowly because it sent too many events or too much audio."""

@@ -43,6 +43,10 @@ from edge.version import VERSION
 
 PATH_END = "/transcribe"
 MAX_MESSAGE_BYTES = 64 * 1024
+EVENT_MS = 20.0
+"""Audio that one event may bring; more (a long packet, a gap to fill) counts as more events."""
+OPENING_EVENTS = 10.0
+"""What opening a tag counts beside the event that does it: a recognizer is connected."""
 
 _log = get_logger("edge.ingest.media")
 _endpoint_id = re.compile(r"([0-9a-fA-F]+)-")
@@ -90,6 +94,7 @@ class MediaReceiver:
         self._pace = Pace(host.settings.max_events_per_s, time.monotonic())
         self._repeats = Repeats(_log)
         self._ending: asyncio.Task[None] | None = None
+        self._resuming: asyncio.TimerHandle | None = None
 
     def opened(self, socket: Socket) -> None:
         """Check the provider, open the session, introduce the gateway."""
@@ -131,6 +136,9 @@ class MediaReceiver:
         """Whatever the reason: what was heard so far is flushed."""
         self._socket = None
         self._repeats.summarize()
+        if self._resuming is not None:
+            self._resuming.cancel()
+            self._resuming = None
         if self._ending is not None:
             self._ending.cancel()
             self._ending = None
@@ -181,21 +189,29 @@ class MediaReceiver:
         payload: bytes,
         now_s: float,
     ) -> None:
-        track = session.tracks.get(tag) or self._open_track(session, tag)
+        track = session.tracks.get(tag) or self._open_track(session, tag, now_s)
         if track is None:
             self._counts.refused_packets += 1
             return
         self._counts.audio_packets += 1
         self._counts.audio_bytes += len(payload)
+        audio = track.audio
+        before_ms = audio.end_ms
         try:
             track.packet(chunk, timestamp, payload, now_s)
         except Exception as error:
             track.broken(error)
+        brought_ms = audio.end_ms - before_ms
+        if brought_ms > EVENT_MS:
+            self._spend(brought_ms / EVENT_MS - 1.0, now_s)
 
-    def _open_track(self, session: LiveSession, tag: str) -> LiveTrack | None:
+    def _open_track(self, session: LiveSession, tag: str, now_s: float) -> LiveTrack | None:
         if self._query.encoding != "opus":
             session.refuse(tag, "bad_format", _undecodable(self._query.encoding))
-        return session.track(tag)
+        track = session.track(tag)
+        if track is not None:
+            self._spend(OPENING_EVENTS, now_s)
+        return track
 
     def _other(self, session: LiveSession, data: bytes, now_s: float) -> None:
         try:
@@ -210,7 +226,7 @@ class MediaReceiver:
             case Media(tag, chunk, timestamp, payload):
                 self._packet(session, tag, chunk, timestamp, payload, now_s)
             case Start():
-                self._start(session, event)
+                self._start(session, event, now_s)
             case Ping():
                 self._pong(event)
             case SessionEnd():
@@ -229,17 +245,19 @@ class MediaReceiver:
             region=peer.region,
         )
 
-    def _start(self, session: LiveSession, start: Start) -> None:
+    def _start(self, session: LiveSession, start: Start, now_s: float) -> None:
         problem = start.problem
         encoding = start.encoding
         if encoding == "opus" and self._query.encoding == "ogg-opus":
             encoding = "ogg"
         if problem is None and encoding != "opus":
             problem = _undecodable(encoding)
-        if problem is None:
-            session.restart(start.tag)
-        else:
+        if problem is not None:
             session.refuse(start.tag, "bad_format", problem)
+            return
+        if start.tag not in session.tracks:
+            self._spend(OPENING_EVENTS, now_s)
+        session.restart(start.tag)
 
     def _pong(self, ping: Ping) -> None:
         if self._socket is not None:
@@ -257,6 +275,10 @@ class MediaReceiver:
         if self._socket is not None and not session.tracks:
             self._socket.close(1000, "Session ended")
 
+    def _spend(self, events: float, now_s: float) -> None:
+        if wait_s := self._pace.spend(now_s, events):
+            self._slow_down(wait_s)
+
     def _slow_down(self, wait_s: float) -> None:
         socket = self._socket
         if socket is not None and socket.is_open:
@@ -264,7 +286,9 @@ class MediaReceiver:
             limit = self._host.settings.max_events_per_s
             self._repeats.note("too many events; reading more slowly", limit_per_s=limit)
             socket.pause()
-            asyncio.get_running_loop().call_later(wait_s, socket.resume)
+            if self._resuming is not None:
+                self._resuming.cancel()
+            self._resuming = asyncio.get_running_loop().call_later(wait_s, socket.resume)
 
 
 def _result(line: SpokenLine, with_times: bool) -> TranscriptionResult:

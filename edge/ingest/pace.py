@@ -16,9 +16,9 @@ class Pace:
         self._left = float(per_s)
         self._since_s = now_s
 
-    def spend(self, now_s: float) -> float:
-        """Count one event; return 0, or the seconds for which no more should be taken."""
-        self._left -= 1.0
+    def spend(self, now_s: float, events: float = 1.0) -> float:
+        """Count so many events; return 0, or the seconds for which no more should be taken."""
+        self._left -= events
         if self._left >= 0.0:
             return 0.0
         earned = (now_s - self._since_s) * self._per_s

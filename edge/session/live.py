@@ -71,20 +71,21 @@ class LiveSession:
         self.opened_s = time.monotonic()
         self.tracks: dict[str, LiveTrack] = {}
         self.refused: dict[str, str] = {}
-        """Why a tag is refused, by tag; bounded like the tags themselves."""
+        """Why a tag is refused, by tag; while it is full no tag opens that is not running."""
         self.finals = 0
         self.interims = 0
         self._outlet = outlet
         self._host = host
         self._new_audio = new_audio
         self._max_tags = max_tags
+        self._max_refused = 2 * max_tags
         self._endings: set[asyncio.Task[None]] = set()
 
     def track(self, tag: str) -> LiveTrack | None:
         """The running track of a tag, opened now if need be; None while the tag is refused."""
         if track := self.tracks.get(tag):
             return track
-        if tag in self.refused:
+        if tag in self.refused or len(self.refused) >= self._max_refused:
             return None
         if len(self.tracks) >= self._max_tags:
             self.refuse(tag, "too_many_tags", f"A connection may open {self._max_tags} tags")
@@ -111,10 +112,13 @@ class LiveSession:
         """Take no more audio of a tag and say so once; a running track is closed."""
         if tag in self.refused:
             return
-        if len(self.refused) < 2 * self._max_tags:
+        track = self.tracks.pop(tag, None)
+        if len(self.refused) < self._max_refused:
             self.refused[tag] = code
-            self._outlet.tag_failed(tag, code, message)
-        if (track := self.tracks.pop(tag, None)) and track.transcriber:
+        elif track is None:
+            return
+        self._outlet.tag_failed(tag, code, message)
+        if track and track.transcriber:
             self._keep(self._abort(track, track.transcriber))
 
     def deliver(self, track: LiveTrack, transcript: Transcript) -> None:

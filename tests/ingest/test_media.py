@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -230,6 +231,45 @@ async def test_limits_refuse_what_is_too_much_and_only_that() -> None:
         assert [pong["id"] for pong in one.of("pong")] == list(range(500))
         slowed = "edgescribe_connections_slowed_total"
         await asyncio.to_thread(wait_until, lambda: _metric(server, slowed) > 0, slowed)
+
+
+async def test_a_connection_is_slowed_by_the_audio_it_brings_as_much_as_by_its_events() -> None:
+    """20 packets that skip two seconds each bring as much audio as 2,000 events."""
+    limits = {"EDGESCRIBE_MAX_EVENTS_PER_S": "1000"}
+    async with gateway(FakeOpenAI(), **limits) as (server, _), client(server) as media:
+        started_s = time.monotonic()
+        for number, packet in enumerate(packets(sentence("alpha", 48000))[:20]):
+            await media.send(media_event("a", number, packet, timestamp=number * 100_000))
+        await media.send('{"event":"ping","id":1}')
+        await media.until(lambda: media.of("pong"))
+        assert time.monotonic() - started_s > 0.7
+
+
+async def test_tags_that_are_opened_over_and_over_slow_their_connection() -> None:
+    limits = {"EDGESCRIBE_MAX_EVENTS_PER_S": "200"}
+    async with gateway(FakeOpenAI(), **limits) as (server, _), client(server) as media:
+        started_s = time.monotonic()
+        for _ in range(40):
+            await media.send(start_event("a"))
+            await media.send(start_event("a", encoding="mp3"))
+        await media.send('{"event":"ping","id":1}')
+        await media.until(lambda: media.of("pong"))
+        assert time.monotonic() - started_s > 1.0
+
+
+async def test_no_tag_slips_in_when_too_many_were_refused_to_remember_them_all() -> None:
+    limits = {"EDGESCRIBE_MAX_TAGS": "2"}
+    async with (
+        gateway(FakeOpenAI(), **limits) as (server, endpoint),
+        client(server, "sendBack=true&errors=true&encoding=ogg-opus") as media,
+    ):
+        for number in range(10):
+            await media.say(f"tag-{number}", "alpha")
+        await media.send('{"event":"ping","id":1}')
+        await media.until(lambda: media.of("pong"))
+        assert {error["code"] for error in media.of("error")} == {"bad_format"}
+        assert await asyncio.to_thread(_status, server) == (1, 0, 0)
+        assert not endpoint.connections
 
 
 async def test_a_tag_whose_recognizer_refuses_is_told_so_once_and_its_neighbour_is_not() -> None:
