@@ -64,7 +64,8 @@ async def _transcribe(speech: Speech, address: str | None, print_lines: bool) ->
         if address is not None:
             return await transcribe(speech, address, on_segment=show, on_progress=progress)
         note.show("starting a gateway")
-        async with running(workers=1) as gateway:
+        own = ("--set", "providers_priority=embedded")
+        async with running(workers=1, arguments=own) as gateway:
             return await transcribe(
                 speech,
                 gateway.address,

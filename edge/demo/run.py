@@ -135,6 +135,7 @@ async def _measure(
     try:
         async with running(
             workers=plan.workers,
+            arguments=("--set", "providers_priority=embedded"),
             on_wait=lambda waited_s: screen.progress(f"starting the gateway: {waited_s:.0f} s"),
         ) as gateway:
             screen.line(
