@@ -7,7 +7,7 @@ a frame is less work than letting go of it would be.
 
     FrameError                 code: what the close frame must say (RFC 6455 section 7.4.1)
         1002                   reserved bit or opcode, wrong masking, bad control or close frame
-        1007                   a text message or a close reason is not UTF-8
+        1007                   a text message, finished or not, or a close reason is not UTF-8
         1009                   a message is longer than ``max_message_bytes``
 """
 
@@ -116,19 +116,25 @@ cdef uint64_t _unmask(
     return seen & HIGH_BITS
 
 
-cdef bint _is_utf8(const uint8_t *at, Py_ssize_t size) noexcept nogil:
-    """RFC 3629: shortest form only, no surrogates, nothing above U+10FFFF."""
-    cdef const uint8_t *end = at + size
+cdef Py_ssize_t _whole_characters(const uint8_t *text, Py_ssize_t size) noexcept nogil:
+    """Bytes of ``text`` in whole characters; -1 as soon as no further byte could make it UTF-8.
+
+    RFC 3629: shortest form only, no surrogates, nothing above U+10FFFF. At most three bytes at the
+    end, the beginning of a character, are not counted.
+    """
+    cdef Py_ssize_t at = 0
+    cdef Py_ssize_t whole
     cdef uint64_t word
     cdef uint8_t lead, low, high
     cdef int more
-    while at < end:
-        if end - at >= 8:
-            memcpy(&word, at, 8)
+    while at < size:
+        if size - at >= 8:
+            memcpy(&word, text + at, 8)
             if not word & HIGH_BITS:
                 at += 8
                 continue
-        lead = at[0]
+        whole = at
+        lead = text[at]
         at += 1
         if lead < 0x80:
             continue
@@ -149,16 +155,21 @@ cdef bint _is_utf8(const uint8_t *at, Py_ssize_t size) noexcept nogil:
             elif lead == 0xF4:
                 high = 0x8F
         else:
-            return False
-        if end - at < more or not low <= at[0] <= high:
-            return False
-        at += 1
-        while more > 1:
-            if at[0] & 0xC0 != 0x80:
-                return False
+            return -1
+        while more > 0:
+            if at == size:
+                return whole
+            if not low <= text[at] <= high:
+                return -1
             at += 1
             more -= 1
-    return True
+            low = 0x80
+            high = 0xBF
+    return size
+
+
+cdef inline bint _is_utf8(const uint8_t *text, Py_ssize_t size) noexcept nogil:
+    return _whole_characters(text, size) == size
 
 
 cdef inline bint _is_close_code(int code) noexcept nogil:
@@ -198,6 +209,8 @@ cdef class Decoder:
     # The message being put together; its opcode is 0 between messages.
     cdef uint8_t _message_opcode
     cdef uint64_t _high_bits
+    # How much of a text in the making is known to be whole characters.
+    cdef Py_ssize_t _checked_bytes
     cdef PyObject *_message
     cdef Py_ssize_t _message_bytes
     cdef Py_ssize_t _message_room
@@ -352,6 +365,7 @@ cdef class Decoder:
         cdef bint complete = size == self._left
         cdef bytes message
         cdef uint64_t high_bits
+        cdef int opcode
         if self._opcode >= _CLOSE:
             _unmask(self._control + self._control_bytes, data, size, self._key)
             self._control_bytes += <uint8_t>size
@@ -363,9 +377,18 @@ cdef class Decoder:
                     <uint8_t *>PyBytes_AS_STRING(message), data, size, self._key
                 )
             self._in_payload = False
-            return self._deliver(items, message, high_bits)
+            if self._opcode == _TEXT and high_bits and not _is_utf8(
+                <const uint8_t *>PyBytes_AS_STRING(message), size
+            ):
+                self._fault(INVALID_DATA, "text is not UTF-8")
+                return False
+            items.append((<int>self._opcode, message))
+            return True
         else:
             self._append(data, size)
+            if self._message_opcode == _TEXT and not self._check_text(complete and self._fin):
+                self._fault(INVALID_DATA, "text is not UTF-8")
+                return False
         self._left -= size
         if not complete:
             self._key = _turn_key(self._key, size)
@@ -375,7 +398,9 @@ cdef class Decoder:
             return self._deliver_control(items)
         if not self._fin:
             return False
-        return self._deliver(items, self._take_message(), self._high_bits)
+        opcode = self._message_opcode
+        items.append((opcode, self._take_message()))
+        return True
 
     cdef int _append(self, const uint8_t *data, Py_ssize_t size) except -1:
         """Add payload bytes to the message being put together, growing it in place."""
@@ -384,6 +409,7 @@ cdef class Decoder:
         if self._message_opcode == 0:
             self._message_opcode = self._opcode
             self._high_bits = 0
+            self._checked_bytes = 0
         if needed > self._message_room:
             room = self._message_bytes + min(self._left, FIRST_ALLOCATION_BYTES)
             room = min(max(room, needed, 2 * self._message_room), self._max_bytes)
@@ -402,6 +428,21 @@ cdef class Decoder:
         self._message_bytes = needed
         return 0
 
+    cdef bint _check_text(self, bint to_the_end) noexcept:
+        """Whether the text so far is UTF-8, or ``to_the_end`` a whole text's; each byte once."""
+        cdef Py_ssize_t whole
+        if self._high_bits == 0:
+            self._checked_bytes = self._message_bytes
+            return True
+        whole = _whole_characters(
+            <const uint8_t *>edgescribe_bytes_start(self._message) + self._checked_bytes,
+            self._message_bytes - self._checked_bytes,
+        )
+        if whole < 0:
+            return False
+        self._checked_bytes += whole
+        return not to_the_end or self._checked_bytes == self._message_bytes
+
     cdef int _resize_message(self, Py_ssize_t room) except -1:
         try:
             _PyBytes_Resize(&self._message, room)
@@ -419,7 +460,6 @@ cdef class Decoder:
             if self._message_bytes != self._message_room:
                 self._resize_message(self._message_bytes)
             message = <bytes>self._message
-        self._opcode = self._message_opcode
         self._drop_message()
         return message
 
@@ -429,18 +469,6 @@ cdef class Decoder:
         self._message_bytes = 0
         self._message_room = 0
         self._message_opcode = 0
-
-    cdef bint _deliver(self, list items, bytes message, uint64_t high_bits) except -1:
-        if self._opcode == _TEXT:
-            if high_bits and not _is_utf8(
-                <const uint8_t *>PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message)
-            ):
-                self._fault(INVALID_DATA, "text is not UTF-8")
-                return False
-            items.append((TEXT, message))
-        else:
-            items.append((BINARY, message))
-        return True
 
     cdef bint _deliver_control(self, list items) except -1:
         cdef Py_ssize_t size = self._control_bytes

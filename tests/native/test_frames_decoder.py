@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
 import struct
@@ -52,6 +53,19 @@ def decode_all(
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
     return [data[start:end] for start, end in itertools.pairwise(edges)]
+
+
+def utf8(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def can_become_utf8(text: bytes) -> bool:
+    """Whether some continuation makes it UTF-8; Python knows only whole texts."""
+    for rest in (b"", b"\x80", b"\x80\x80", b"\x80\x80\x80", b"\xa0\x80", b"\x90\x80\x80"):
+        with contextlib.suppress(UnicodeDecodeError):
+            (text + rest).decode()
+            return True
+    return False
 
 
 class TestMessages:
@@ -195,6 +209,29 @@ def test_text_is_taken_exactly_when_python_can_decode_it(text: bytes, at: int) -
     assert decode_all([masked(TEXT, text)]) == expected
     pieces = masked(TEXT, text[:at], fin=False) + masked(CONTINUATION, text[at:])
     assert decode_all([pieces]) == expected
+
+
+@given(text=st.binary(max_size=40) | st.text(max_size=12).map(utf8), frame_bytes=st.integers(1, 9))
+@example(text=b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xf4\x90\x80\x80edited", frame_bytes=1)
+@example(text=b"\xed\xa0\x80", frame_bytes=3)
+def test_a_text_fails_at_the_first_byte_that_cannot_be_mended(
+    text: bytes, frame_bytes: int
+) -> None:
+    """The message itself is still unfinished then."""
+    decoder = Decoder(MAX_BYTES)
+    for at in range(len(text)):
+        is_first = at % frame_bytes == 0
+        if is_first:
+            size = min(frame_bytes, len(text) - at)
+            frame = masked(CONTINUATION if at else TEXT, text[at : at + size], fin=False)
+            assert decoder.decode(frame[: len(frame) - size]) == []
+        sent = frame[len(frame) - size + at % frame_bytes :][:1]
+        if not can_become_utf8(text[: at + 1]):
+            with pytest.raises(FrameError) as caught:
+                decoder.decode(sent)
+            assert caught.value.code == 1007
+            return
+        assert decoder.decode(sent) == []
 
 
 @given(st.text(max_size=30))
