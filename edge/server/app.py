@@ -6,6 +6,7 @@ request goes to one function, because an upgrade and a plain GET may share a pat
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,7 @@ from sanic.response import text
 
 from edge import logs
 from edge.server.boot import Boot
+from edge.server.door import WorkerLoopPolicy
 from edge.server.worker import Worker
 from edge.transport.lane import LaneProtocol
 
@@ -36,6 +38,8 @@ def create_app(boot: Boot) -> Sanic[Config, SimpleNamespace]:
         APP_NAME, config=_config(), configure_logging=False, inspector=False
     )
     worker = Worker(app, boot)
+    app.ctx.worker = worker
+    asyncio.set_event_loop_policy(WorkerLoopPolicy())
 
     async def everything(request: Request, path: str = "") -> HTTPResponse:
         response = await worker.answer(request)
@@ -68,13 +72,13 @@ def create_app(boot: Boot) -> Sanic[Config, SimpleNamespace]:
 
 
 class Protocol(LaneProtocol):
-    """Remembers where Sanic keeps its connections, so that a stopping worker can close them."""
+    """Shows the worker its connections: to take no more than its share, and to close them."""
 
     __slots__ = ()
 
     def connection_made(self, transport: Any) -> None:
-        self.app.ctx.connections = self.connections
         super().connection_made(transport)  # type: ignore[no-untyped-call]
+        self.app.ctx.worker.connected(self.connections)
 
 
 def _config() -> Config:

@@ -29,6 +29,7 @@ class Row(ctypes.Structure):
         ("detached", ctypes.c_int64),
         ("tracks", ctypes.c_int64),
         ("draining", ctypes.c_int64),
+        ("load", ctypes.c_int64),
     )
 
 
@@ -80,9 +81,22 @@ class WorkerBoard:
         row.draining = draining
         row.beat_s = time.monotonic()
 
+    def carry(self, worker: int, load: int) -> None:
+        """Publish how loaded a worker is, at once: others compare themselves with it."""
+        self.rows[worker].load = load
+
+    def loads_beside(self, worker: int) -> list[int]:
+        """The loads of the other workers that take connections."""
+        return [
+            self.rows[other].load
+            for other in range(len(self.rows))
+            if other != worker and self.is_alive(other) and not self.rows[other].draining
+        ]
+
     def clear(self, worker: int) -> None:
         """Take a worker off the board."""
         self.rows[worker].beat_s = 0.0
+        self.rows[worker].load = 0
 
     def is_alive(self, worker: int) -> bool:
         """Whether a worker has beaten lately."""

@@ -14,6 +14,7 @@ import itertools
 import os
 import platform
 import signal
+from collections.abc import Collection
 from types import FrameType
 from typing import Any
 
@@ -28,9 +29,10 @@ from edge.errors import EdgescribeError
 from edge.ingest.interface import Refusal, UpgradeRequest
 from edge.server.board import BEAT_INTERVAL_S, Totals, WorkerBoard
 from edge.server.boot import Boot
+from edge.server.door import LOOK_AGAIN_S, Door, WorkerLoop, steps_back
 from edge.server.process import STOP_SIGNALS, end_with_parent, release_stop_signals
 from edge.session.gateway import Acceptance, Gateway
-from edge.transport.lane import accept, handshake_fault, refuse
+from edge.transport.lane import LaneProtocol, accept, handshake_fault, refuse
 from edge.transport.registry import Lanes
 from edge.transport.settings import Limits
 from edge.version import VERSION
@@ -40,6 +42,8 @@ CLOSE_DEADLINE_S = 3.0
 """For the closing handshakes after a drain."""
 ALARM_AFTER_S = 10.0
 """Past the drain's deadline: the kernel ends a worker that hangs, should nobody else."""
+FULL = 1 << 40
+"""The load of a worker that can take no more."""
 STOPPING = "The gateway is stopping"
 
 _log = logs.get_logger("edge.server.worker")
@@ -57,6 +61,9 @@ class Worker:
         self._draining = False
         self._stopping: asyncio.Task[None] | None = None
         self._beats: asyncio.Task[None] | None = None
+        self._door: Door | None = None
+        self._connections: Collection[LaneProtocol] = ()
+        self._listen_again: asyncio.TimerHandle | None = None
 
     async def before_start(self, app: Sanic[Config, Any]) -> None:
         """Build the gateway before the first connection can be accepted."""
@@ -90,6 +97,36 @@ class Worker:
         gc.collect()
         gc.freeze()
         self._beats = loop.create_task(self._keep_beating())
+        self._door = loop.door if isinstance(loop, WorkerLoop) else None
+
+    def connected(self, connections: Collection[LaneProtocol]) -> None:
+        """A connection was accepted; ``connections`` are those that are open."""
+        self._connections = connections
+        self._take_share()
+
+    def _take_share(self) -> None:
+        """Listen, or leave the next connections to workers that carry less."""
+        door, gateway = self._door, self._gateway
+        if door is None or gateway is None or self._draining:
+            return
+        counts = gateway.counts()
+        limits = self._boot.settings.session
+        load = len(self._connections) + counts.tracks
+        if counts.active >= limits.max_sessions or counts.tracks >= limits.max_tracks:
+            load = FULL
+        self._board.carry(self._index, load)
+        others = self._board.loads_beside(self._index)
+        if steps_back(load, others, listening=door.is_open):
+            door.close()
+            if self._listen_again is None:
+                loop = asyncio.get_running_loop()
+                self._listen_again = loop.call_later(LOOK_AGAIN_S, self._look_again)
+        else:
+            door.open()
+
+    def _look_again(self) -> None:
+        self._listen_again = None
+        self._take_share()
 
     async def before_stop(self, app: Sanic[Config, Any]) -> None:
         """Sanic is about to stop; drain if that did not happen yet, whatever the reason."""
@@ -97,9 +134,13 @@ class Worker:
             self._beats.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._beats
+        if self._listen_again:
+            self._listen_again.cancel()
         if self._gateway:
             await self._drain()
             await self._gateway.stop()
+        if self._door:
+            await self._door.shut()
         metrics.FLUSHER.flush()
         self._board.clear(self._index)
 
@@ -132,7 +173,7 @@ class Worker:
         if self._lanes:
             self._lanes.close_all(1001, STOPPING)
             await self._lanes.wait_closed(CLOSE_DEADLINE_S)
-        for connection in tuple(getattr(self._app.ctx, "connections", ())):
+        for connection in tuple(self._connections):
             connection.close_if_idle()
 
     async def answer(self, request: Request) -> HTTPResponse:
@@ -189,6 +230,7 @@ class Worker:
         for beat in itertools.count():
             try:
                 self._publish()
+                self._take_share()
                 if beat % FLUSH_EVERY_BEATS == 0:
                     metrics.FLUSHER.flush()
             except Exception as error:
