@@ -22,7 +22,7 @@ from edge.asr.settings import SupervisorSettings
 from edge.asr.transcript import Transcript
 from edge.audio.track import AudioTrack
 from edge.errors import RecognizerClosed, RecognizerError, RecognizerRefused
-from edge.logs import get_logger
+from edge.logs import Repeats, get_logger
 
 __all__ = ["Supervisor", "SupervisorSettings", "TranscriptListener"]
 
@@ -65,7 +65,9 @@ class Supervisor:
         request: StreamRequest,
         listener: TranscriptListener,
         observer: RecognizerObserver | None = None,
+        repeats: Repeats | None = None,
     ) -> None:
+        """``repeats`` takes what is logged of failures; the tracks of a connection share one."""
         self._track = track
         self._choices = Choices(choices, breakers, settings)
         self._breakers = breakers
@@ -73,6 +75,7 @@ class Supervisor:
         self._request = request
         self._listener = listener
         self._observer = observer or NoObserver()
+        self._repeats = repeats or Repeats(_log)
         self._task: asyncio.Task[None] | None = None
         self._link: Link | None = None
         self._permit: Permit | None = None
@@ -109,7 +112,7 @@ class Supervisor:
             task.cancel()
         await asyncio.wait((task,), timeout=deadline_s)
         if not task.done():
-            _log.warning(
+            self._repeats.note(
                 "last transcripts not awaited any longer",
                 track=self._request.track,
                 deadline_s=deadline_s,
@@ -183,8 +186,9 @@ class Supervisor:
         if choice is None or permit is None:
             return
         if choice.failures:
-            _log.info(
+            self._repeats.note(
                 "recognizer works again",
+                "info",
                 track=self._request.track,
                 provider=choice.recognizer.name,
                 failures=choice.failures,
@@ -199,14 +203,10 @@ class Supervisor:
         self._choices.failed(choice, error, now_s)
         if error.retryable:
             permit.failed(now_s)
-        log = _log.debug if choice.failures > 1 else _log.warning
-        log(
-            "recognizer failed",
+        self._repeats.note(
+            f"recognizer failed: {provider} {error.code}",
             track=self._request.track,
-            provider=provider,
-            code=error.code,
             reason=str(error),
-            failures=choice.failures,
         )
 
     def _on_transcript(self, link: Link, event: Interim | Final) -> None:

@@ -173,6 +173,7 @@ class Gateway:
             StreamRequest(track=track.tag, language=request.language),
             track,
             self._meters.recognizers,
+            track.repeats,
         )
 
     def close_track(self, track: LiveTrack) -> None:
@@ -198,6 +199,7 @@ class Gateway:
             self._detached.discard(session)
             duration_s = time.monotonic() - session.opened_s
             self._meters.session_closed(duration_s, close.code)
+            session.repeats.summarize()
             _log.info(
                 "session ended",
                 session=session.request.session_id,

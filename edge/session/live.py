@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from edge.asr.transcript import Transcript
 from edge.audio.track import AudioTrack
 from edge.errors import RecognizerError
-from edge.logs import get_logger
+from edge.logs import Repeats, get_logger
 from edge.session.interface import (
     SessionOutlet,
     SessionRequest,
@@ -37,6 +37,11 @@ class LiveTrack:
         self.packet = audio.packet
         self.transcriber: Transcriber | None = None
 
+    @property
+    def repeats(self) -> Repeats:
+        """What its session logs of failures."""
+        return self._session.repeats
+
     def interim(self, transcript: Transcript) -> None:
         """An utterance of this tag has new text so far."""
         self._session.deliver(self, transcript)
@@ -51,7 +56,7 @@ class LiveTrack:
 
     def broken(self, error: BaseException) -> None:
         """A fault of ours on this tag's way; the other tags go on."""
-        _log.error("a track broke", tag=self.tag, exc_info=error)
+        self.repeats.note("a track broke", "error", tag=self.tag, exc_info=error)
         self._session.refuse(self.tag, "recognizer_failed", "The gateway failed on this tag")
 
 
@@ -72,6 +77,8 @@ class LiveSession:
         self.tracks: dict[str, LiveTrack] = {}
         self.refused: dict[str, str] = {}
         """Why a tag is refused, by tag; while it is full no tag opens that is not running."""
+        self.repeats = Repeats(_log)
+        """Logs a failure that its tracks share once and counts the rest."""
         self.finals = 0
         self.interims = 0
         self._outlet = outlet

@@ -7,6 +7,7 @@ import json
 import socket
 import time
 from collections.abc import AsyncIterator
+from http import HTTPStatus
 
 import pytest
 import pytest_asyncio
@@ -288,6 +289,25 @@ async def test_a_tag_whose_recognizer_refuses_is_told_so_once_and_its_neighbour_
         assert [(e["tag"], e["code"]) for e in media.of("error")] == [
             ("first", "recognizer_failed")
         ]
+
+
+async def test_what_all_tags_of_a_connection_suffer_is_logged_once_and_counted() -> None:
+    busy = Fault(status=HTTPStatus.SERVICE_UNAVAILABLE)
+    async with gateway(
+        FakeOpenAI(faults=lambda attempt: busy), EDGESCRIBE_FINISH_DEADLINE_S="0.2"
+    ) as (server, endpoint):
+        async with client(server) as media:
+            for tag in ("a", "b", "c", "d"):
+                await media.say(tag, "alpha")
+            await asyncio.to_thread(
+                wait_until, lambda: len(endpoint.connections) >= 4, "four attempts"
+            )
+        await asyncio.to_thread(wait_until, lambda: _status(server) == (0, 0, 0), "all released")
+        await asyncio.to_thread(wait_until, lambda: "session ended" in server.log, "the log")
+        entries = [line for line in server.log.splitlines() if "repeated errors" not in line]
+        for event in ("recognizer failed", "last transcripts not awaited"):
+            assert sum(event in line for line in entries) == 1
+        assert "'last transcripts not awaited any longer': 4" in server.log
 
 
 async def test_a_recorded_session_can_be_replayed() -> None:
