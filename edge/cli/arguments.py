@@ -9,7 +9,16 @@ from pathlib import Path
 
 from edge.settings import BY_NAME, Argument, Loaded, load, parse_assignment
 
-COMMON_SETTINGS = ("host", "port", "workers", "data_dir", "log_level", "log_format")
+COMMON_SETTINGS = (
+    "host",
+    "port",
+    "workers",
+    "tls_cert",
+    "tls_key",
+    "data_dir",
+    "log_level",
+    "log_format",
+)
 
 
 def add_settings(parser: argparse.ArgumentParser, names: Sequence[str] = COMMON_SETTINGS) -> None:
@@ -21,7 +30,7 @@ def add_settings(parser: argparse.ArgumentParser, names: Sequence[str] = COMMON_
             setting.flag,
             dest=f"setting_{name}",
             metavar=name.rpartition("_")[2].upper(),
-            help=f"{setting.description} (default: {setting.shown(setting.default)})",
+            help=f"{setting.description} (default: {setting.shown(setting.default) or 'none'})",
         )
     group.add_argument(
         "--set",

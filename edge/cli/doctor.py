@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from edge.asr.registry import survey
 from edge.cli.arguments import add_settings, load_settings
-from edge.errors import NoRecognizer
+from edge.errors import NoRecognizer, SettingError
+from edge.server.settings import ServerSettings
 from edge.settings import Settings
 
 OWN_PACKAGES = ("edge", "_native", "dispatch", "router")
@@ -32,7 +33,7 @@ class Finding(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options for the settings that are checked."""
-    add_settings(parser, names=("host", "port", "data_dir"))
+    add_settings(parser, names=("host", "port", "tls_cert", "tls_key", "data_dir"))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -62,6 +63,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         yield _version(name)
     yield from _recognizers(settings)
     yield _port(settings.server.host, settings.server.port)
+    yield from _certificate(settings.server)
     yield _directory(settings.server.data_dir)
 
 
@@ -104,7 +106,17 @@ def _libopus() -> Finding:
     except ImportError as error:
         return Finding("libopus", str(error), mend)
     modules = ", ".join(module.__name__ for module in (opus, frames, envelope))
-    return Finding("libopus", f"{opus.version()} ({modules})")
+    return Finding("libopus", f"{opus.version()}{_loaded_from('libopus')} ({modules})")
+
+
+def _loaded_from(library: str) -> str:
+    """`` at PATH`` of a shared library of this process, where the system tells."""
+    try:
+        lines = Path("/proc/self/maps").read_text().splitlines()
+    except OSError:
+        return ""
+    paths = (line.split(maxsplit=5)[-1] for line in lines)
+    return next((f" at {path}" for path in paths if Path(path).name.startswith(library)), "")
 
 
 def _loop() -> Finding:
@@ -151,6 +163,17 @@ def _port(host: str, port: int) -> Finding:
     except ListenFailed as error:
         return Finding("port", str(error), "stop what listens there, or choose another with --port")
     return Finding("port", f"{host}:{port} is free" if port else "any free one will be taken")
+
+
+def _certificate(server: ServerSettings) -> Iterator[Finding]:
+    """Nothing for a gateway without TLS."""
+    from edge.server.tls import credentials, valid_until
+
+    try:
+        if pair := credentials(server):
+            yield Finding("certificate", f"{pair.cert} is valid until {valid_until(pair)}")
+    except SettingError as error:
+        yield Finding("certificate", f"{error.name}={error.value}", error.allowed)
 
 
 def _directory(path: Path) -> Finding:

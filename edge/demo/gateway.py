@@ -180,7 +180,8 @@ async def running(
         log = Path(folder, "gateway.log")
         command = [sys.executable, "-m", "edge.cli", "serve"]
         command += ["--host", HOST, "--port", str(port), "--workers", str(workers)]
-        command += ["--data-dir", str(Path(folder, "data")), "--config", os.devnull, *arguments]
+        command += ["--data-dir", str(Path(folder, "data")), "--config", os.devnull]
+        command += ["--set", "tls_cert=", "--set", "tls_key=", *arguments]
         with log.open("wb") as output:
             process = subprocess.Popen(
                 command,

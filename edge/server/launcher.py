@@ -27,6 +27,7 @@ from edge.server.board import WorkerBoard
 from edge.server.boot import Boot
 from edge.server.listener import BACKLOG, address_of, listen
 from edge.server.process import STOP_SIGNALS, run_beside, settle_helper, stop_signals_held
+from edge.server.tls import Credentials, credentials
 from edge.settings import Settings
 from edge.version import VERSION
 
@@ -54,11 +55,12 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         stack.enter_context(stop_signals_held())
         if early_stops:
             return
+        tls = credentials(settings.server)
         data_dir = _data_directory(settings.server.data_dir)
         listener = stack.enter_context(listen(settings.server.host, settings.server.port))
         run_dir = Path(stack.enter_context(_run_directory()))
         _share_metrics(run_dir)
-        _run(settings, run_dir, data_dir, listener, announce)
+        _run(settings, run_dir, data_dir, listener, tls, announce)
 
 
 def _run(
@@ -66,6 +68,7 @@ def _run(
     run_dir: Path,
     data_dir: Path,
     listener: socket.socket,
+    tls: Credentials | None,
     announce: Callable[[str], None],
 ) -> None:
     # These import prometheus_client, which looks for its directory once.
@@ -90,7 +93,9 @@ def _run(
         board=board,
         stop_deadline_s=settings.server.drain_deadline_s + STOP_MARGIN_S,
         hang_deadline_s=settings.server.hang_deadline_s,
-        on_ready=lambda: _tell(announce, address_of(listener), workers, recognizers, data_dir),
+        on_ready=lambda: _tell(
+            announce, address_of(listener), tls is not None, workers, recognizers, data_dir
+        ),
         on_exit=_forget_metrics,
     )
     Watch.plan = plan
@@ -102,6 +107,7 @@ def _run(
     app.shared_ctx.board_started = board.started
     app.prepare(
         sock=listener,
+        ssl=tls.for_sanic() if tls else None,
         workers=workers,
         protocol=Protocol,
         backlog=BACKLOG,
@@ -118,13 +124,15 @@ def _run(
 def _tell(
     announce: Callable[[str], None],
     address: str,
+    secure: bool,
     workers: int,
     recognizers: Survey,
     data_dir: Path,
 ) -> None:
     plural = "" if workers == 1 else "s"
-    announce(f"edgescribe {VERSION} listens on http://{address} ({workers} worker{plural})")
-    announce(f"media servers connect to ws://{address}/transcribe")
+    s = "s" if secure else ""
+    announce(f"edgescribe {VERSION} listens on http{s}://{address} ({workers} worker{plural})")
+    announce(f"media servers connect to ws{s}://{address}/transcribe")
     available = ", ".join(
         f"{name} (default)" if name == recognizers.default else name
         for name in recognizers.available

@@ -18,6 +18,12 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """0.0.0.0 or :: listens on every interface."""
     port: Annotated[int, option("TCP port; 0 takes a free one", env="PORT", ge=0, le=65535)] = 8080
     """The port really taken is printed at start."""
+    tls_cert: Annotated[
+        Path | None, option("PEM file of the certificate chain; with tls_key, https and wss only")
+    ] = None
+    """The gateway's own certificate comes first in it."""
+    tls_key: Annotated[Path | None, option("PEM file of the certificate's private key")] = None
+    """Without a passphrase, readable for the gateway's user only."""
     workers: Annotated[int, option("Worker processes; 0 is one per core", ge=0, le=256)] = 0
     """Each has its own event loop; they share the port."""
     data_dir: Annotated[Path, option("Directory for everything kept on disk")] = Path(
