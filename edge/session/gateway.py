@@ -112,7 +112,9 @@ class Gateway:
             ending.cancel()
 
     async def stop(self) -> None:
-        """Release everything, after the last socket has closed."""
+        """Release everything, after the last socket has closed; what still waits is aborted."""
+        sessions = (*self._active, *self._detached)
+        await asyncio.gather(*(session.abort() for session in sessions))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -86,7 +86,7 @@ class LiveSession:
         self._new_audio = new_audio
         self._max_tags = max_tags
         self._max_refused = 2 * max_tags
-        self._endings: set[asyncio.Task[None]] = set()
+        self._endings: dict[asyncio.Task[None], Transcriber | None] = {}
 
     def track(self, tag: str) -> LiveTrack | None:
         """The running track of a tag, opened now if need be; None while the tag is refused."""
@@ -126,7 +126,7 @@ class LiveSession:
             return
         self._outlet.tag_failed(tag, code, message)
         if track and track.transcriber:
-            self._keep(self._abort(track, track.transcriber))
+            self._keep(self._abort(track, track.transcriber), track)
 
     def deliver(self, track: LiveTrack, transcript: Transcript) -> None:
         """Map a transcript to the session clock and hand it to the client at once."""
@@ -152,9 +152,17 @@ class LiveSession:
         """
         while self.tracks:
             _, track = self.tracks.popitem()
-            self._keep(self._finish(track, deadline_s))
+            self._keep(self._finish(track, deadline_s), track)
         if self._endings:
             await asyncio.wait(self._endings)
+
+    async def abort(self) -> None:
+        """End at once what ``finish`` or a refusal still waits for; no transcript follows."""
+        endings = dict(self._endings)
+        if endings:
+            transcribers = [transcriber for transcriber in endings.values() if transcriber]
+            await asyncio.gather(*(transcriber.abort() for transcriber in transcribers))
+            await asyncio.wait(endings)
 
     async def _finish(self, track: LiveTrack, deadline_s: float) -> None:
         try:
@@ -171,7 +179,7 @@ class LiveSession:
         finally:
             self._host.close_track(track)
 
-    def _keep(self, ending: Coroutine[None, None, None]) -> None:
+    def _keep(self, ending: Coroutine[None, None, None], track: LiveTrack) -> None:
         task = asyncio.get_running_loop().create_task(ending)
-        self._endings.add(task)
-        task.add_done_callback(self._endings.discard)
+        self._endings[task] = track.transcriber
+        task.add_done_callback(self._endings.pop)

@@ -12,7 +12,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from tests.asr.fakes.openai_endpoint import KEY, FakeOpenAI
+from tests.asr.fakes.openai_endpoint import KEY, FakeOpenAI, Fault
 from tests.support.server import Server, running, wait_until
 from tests.support.speech import speech_packets
 
@@ -20,9 +20,15 @@ SAID = "it was the best of times"
 
 
 @asynccontextmanager
-async def gateway(final_after_s: float, *arguments: str) -> AsyncIterator[Server]:
-    """One worker whose recognizer answers a flush after ``final_after_s``."""
-    endpoint = FakeOpenAI(transcribe=lambda pcm: SAID, delay_s=lambda item: final_after_s)
+async def gateway(
+    final_after_s: float, *arguments: str, fault: Fault | None = None
+) -> AsyncIterator[Server]:
+    """One worker whose recognizer answers a flush after ``final_after_s``, or is at fault."""
+    endpoint = FakeOpenAI(
+        transcribe=lambda pcm: SAID,
+        delay_s=lambda item: final_after_s,
+        faults=lambda attempt: fault or Fault(),
+    )
     async with endpoint:
         environment = {
             "OPENAI_API_KEY": KEY,
@@ -112,3 +118,18 @@ async def test_a_recognizer_that_never_answers_cannot_hold_a_stop_up() -> None:
         _, code = await rest_of(client)
         assert code == 1001
         assert await asyncio.to_thread(server.wait, 8.0) == 0
+
+
+@pytest.mark.parametrize("stays", [True, False])
+@pytest.mark.parametrize("fault", [Fault(hang=True), Fault(deaf=True)])
+async def test_a_stop_ends_what_it_no_longer_waits_for(fault: Fault, stays: bool) -> None:
+    """No task is left to the closing event loop, which would log errors about it."""
+    async with gateway(0.0, "--set", "drain_deadline_s=0.5", fault=fault) as server:
+        client = await connect(server.transcribe_url)
+        await speak(client)
+        while await tracks(server) != 1:
+            await asyncio.sleep(0.02)
+        if not stays:
+            await client.close()
+        assert await asyncio.to_thread(server.stop) == 0
+        assert "[error" not in server.log
