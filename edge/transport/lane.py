@@ -30,9 +30,20 @@ from edge.transport.writing import WRITE_BUFFER_BYTES
 
 
 class LaneProtocol(HttpProtocol):
-    """Sanic's HTTP protocol, which can let go of its transport."""
+    """Sanic's HTTP protocol, which can let go of its transport.
+
+    A request has a deadline as a whole: the time since its first byte counts, where Sanic counts
+    since the last, so that a byte now and then would keep a connection for ever.
+    """
 
     __slots__ = ()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of a request, or of its body when it has been answered already."""
+        began_s, http = self._time, self._http
+        super().data_received(data)
+        if http is not None and (http.stage is Stage.REQUEST or http.request_body):
+            self._time = began_s
 
     @property
     def is_lost(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import shutil
@@ -273,3 +274,53 @@ class TestTls:
             assert (await client.until_close())[0] == 1007
             assert (await (await server.recorder()).ended()).code == 1007
             await client.leave()
+
+
+async def trickle(writer: asyncio.StreamWriter, data: bytes) -> None:
+    with contextlib.suppress(ConnectionError):
+        for byte in data:
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("path", "extra", "status"),
+    [("/lane", "", b"408"), ("/plain", "Content-Length: 4000\r\n", b"200")],
+    ids=["head", "body"],
+)
+async def test_a_request_that_trickles_in_is_cut_at_its_deadline(
+    path: str, extra: str, status: bytes
+) -> None:
+    """Each byte comes well within the deadline; all of them would take minutes."""
+    head = f"GET {path} HTTP/1.1\r\nHost: test\r\n{extra}"
+    async with serving() as server:
+        server.app.config.REQUEST_TIMEOUT = server.app.config.KEEP_ALIVE_TIMEOUT = 0.5
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        quick, slow = (head, "X: " + "x" * 4000) if not extra else (head + "\r\n", "x" * 4000)
+        writer.write(quick.encode())
+        trickling = asyncio.create_task(trickle(writer, slow.encode()))
+        began_s = asyncio.get_running_loop().time()
+        async with asyncio.timeout(PATIENCE_S):
+            answer = await reader.read()
+        took_s = asyncio.get_running_loop().time() - began_s
+        trickling.cancel()
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+        assert answer.startswith(b"HTTP/1.1 " + status)
+        assert took_s < 5
+        assert not server.recorders
+
+
+async def test_a_connection_used_again_has_its_deadline_anew() -> None:
+    async with serving() as server:
+        server.app.config.REQUEST_TIMEOUT = 1.0
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        for _ in range(5):
+            writer.write(b"GET /plain HTTP/1.1\r\n")
+            await asyncio.sleep(0.3)
+            writer.write(b"Connection: keep-alive\r\nHost: test\r\n\r\n")
+            assert (await reader.readuntil(b"\r\n\r\nplain")).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+        await writer.wait_closed()
