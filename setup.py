@@ -53,7 +53,12 @@ def extension(name: str, *, opus: bool = False) -> Extension:
 
 setup(
     ext_modules=cythonize(
-        [extension("opus", opus=True), extension("frames"), extension("envelope")],
+        [
+            extension("opus", opus=True),
+            extension("frames"),
+            extension("envelope"),
+            extension("resample"),
+        ],
         language_level=3,
         compiler_directives={
             "boundscheck": DEBUG,
