@@ -1,5 +1,6 @@
-"""Delivery of finished transcripts to consumers outside the gateway.
+"""The room of the dispatcher: finished transcripts on their way to consumers outside the gateway.
 
-Comes in: messages of a session, handed over by ``edge.compose``. Goes out: the same messages to a
-queue or a remote procedure, at least once. It imports nothing of ``edge``; anybody may call it.
+It holds nothing yet. What will come in: messages of a session, handed over by ``edge.compose``.
+What will go out: the same messages, at least once. It imports nothing of ``edge`` or ``router``;
+anybody may call it.
 """

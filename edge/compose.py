@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge.asr.embedded import EmbeddedRecognizer
 from edge.asr.registry import RecognizerConfig, Recognizers
 from edge.ingest.counts import IngestCounts
 from edge.ingest.registry import client_protocols
@@ -23,8 +22,9 @@ def build_gateway(settings: Settings, boot: Boot) -> Gateway:
     counts = IngestCounts()
     meters = Meters(counts)
     recognizers = Recognizers(recognizer_config(settings, boot.embedded_socket))
-    if isinstance(embedded := recognizers.find("embedded"), EmbeddedRecognizer):
-        meters.watch_embedded(embedded.counts)
+    for recognizer in recognizers:
+        if recognizer.counts is not None:
+            meters.watch_recognizer(recognizer.name, recognizer.counts)
     return Gateway(
         settings.session,
         protocols=client_protocols(counts),

@@ -1,5 +1,5 @@
-"""Which registered service answers for a host and a path.
+"""The room of the router: which registered service answers for a host and a path.
 
-Comes in: a host name and a path. Goes out: the name of a service, or nothing. It imports nothing
-of ``edge``; anybody may call it.
+It holds nothing yet. What will come in: a host name and a path. What will go out: a service's name,
+or nothing. It imports nothing of ``edge`` or ``dispatch``; anybody may call it.
 """

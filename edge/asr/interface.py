@@ -111,6 +111,8 @@ class Recognizer(ABC):
     """The name clients use in ``provider=``."""
     times: ClassVar[Literal["exact", "estimated"]]
     """Whether finals carry measured or estimated audio times."""
+    counts: msgspec.Struct | None = None
+    """Integers that only grow, of what is worth knowing beside transcripts and errors."""
 
     @property
     @abstractmethod

@@ -94,7 +94,7 @@ class OpenAIRecognizer(Recognizer):
         self._url = _checked_url(settings.openai_realtime_url)
         self._turn_detection = _checked_turn_detection(settings.openai_turn_detection)
         self._tls: ssl.SSLContext | None = None
-        self.counts = OpenAICounts()
+        self.counts: OpenAICounts = OpenAICounts()
         """For metrics; only grows."""
 
     @property

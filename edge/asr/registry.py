@@ -7,7 +7,7 @@ recognizer is its module and one line in ``ENTRIES``; what it needs is imported 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -173,9 +173,9 @@ class Recognizers:
             return (self._by_name[provider.lower()],)
         return tuple(self._by_name[name] for name in self.survey.order)
 
-    def find(self, name: str) -> Recognizer | None:
-        """The recognizer of this name, if it is available."""
-        return self._by_name.get(name)
+    def __iter__(self) -> Iterator[Recognizer]:
+        """All that are available."""
+        return iter(self._by_name.values())
 
     async def start(self) -> None:
         """Start all; if one fails to start, all are stopped."""

@@ -5,10 +5,10 @@ Hot paths count in plain integers; this names the counters they end up in. Calle
 
 from __future__ import annotations
 
+import msgspec
 from prometheus_client import Counter
 
 from edge import metrics
-from edge.asr.embedded import EmbeddedCounts
 from edge.audio.stats import TrackStats
 from edge.ingest.counts import IngestCounts
 
@@ -28,18 +28,12 @@ _REFUSED_EVENTS = Counter(
 )
 _SLOWED = Counter("edgescribe_connections_slowed", "Times a connection over its pace was paused")
 
-_EMBEDDED_TRANSCRIPTS = Counter(
-    "edgescribe_embedded_transcripts",
-    "Transcripts of the embedded recognizer; skipped interims say that the machine is too slow",
-    ["outcome"],
+_RECOGNIZER_EVENTS = Counter(
+    "edgescribe_recognizer_events",
+    "What recognizers count beside transcripts and errors; interims_skipped: a machine too slow",
+    ["provider", "event"],
 )
 
-_EMBEDDED_COUNTERS = {
-    "finals": _EMBEDDED_TRANSCRIPTS.labels("final"),
-    "interims": _EMBEDDED_TRANSCRIPTS.labels("interim"),
-    "interims_skipped": _EMBEDDED_TRANSCRIPTS.labels("interim_skipped"),
-    "unlikely": _EMBEDDED_TRANSCRIPTS.labels("unlikely"),
-}
 _TRACK_COUNTERS = {
     **{
         outcome: _PACKETS.labels(outcome)
@@ -72,9 +66,12 @@ class Meters:
         metrics.FLUSHER.watch(ingest, _INGEST_COUNTERS)
         self.recognizers = metrics.RecognizerMetrics()
 
-    def watch_embedded(self, counts: EmbeddedCounts) -> None:
-        """Carry the embedded recognizer's counts into the metrics."""
-        metrics.FLUSHER.watch(counts, _EMBEDDED_COUNTERS)
+    def watch_recognizer(self, provider: str, counts: msgspec.Struct) -> None:
+        """Carry a recognizer's own counts into the metrics."""
+        labels = {
+            name: _RECOGNIZER_EVENTS.labels(provider, name) for name in counts.__struct_fields__
+        }
+        metrics.FLUSHER.watch(counts, labels)
 
     def session_opened(self, provider: str) -> None:
         """A client's session began, with this recognizer as its first choice."""

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from _native.opus import Decoder, packet_channels, packet_has_fec, packet_samples
+from _native.opus import Decoder, packet_channels, packet_samples
 from tests.support.speech import shared_folder
 
 Spectra = npt.NDArray[np.float64]
@@ -45,7 +45,6 @@ def test_final_range_matches_for_every_packet(
         assert packet_samples(packet, rate_hz) == decoder.decode_into(packet, out)
         assert decoder.final_range == final_range
         assert packet_channels(packet) in (1, 2)
-        assert packet_has_fec(packet) in (True, False)
 
 
 def spectra(pcm: bytes) -> Spectra:

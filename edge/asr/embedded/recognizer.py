@@ -36,7 +36,7 @@ class EmbeddedRecognizer(Recognizer):
         self._voice: asyncio.Task[VoiceActivity] | None = None
         self._streams = itertools.count(1)
         self._items = itertools.count(1)
-        self.counts = EmbeddedCounts()
+        self.counts: EmbeddedCounts = EmbeddedCounts()
         """For metrics; only grows."""
 
     @property
