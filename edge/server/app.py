@@ -13,7 +13,7 @@ from typing import Any
 from sanic import HTTPResponse, Request, Sanic
 from sanic.config import Config
 from sanic.constants import HTTP_METHODS
-from sanic.exceptions import MethodNotAllowed, NotFound, SanicException
+from sanic.exceptions import BadURL, MethodNotAllowed, NotFound, SanicException
 from sanic.response import text
 
 from edge import logs
@@ -35,7 +35,11 @@ def create_app(boot: Boot) -> Sanic[Config, SimpleNamespace]:
     server = boot.settings.server
     logs.configure(server.log_level, server.log_format)
     app: Sanic[Config, SimpleNamespace] = Sanic(
-        APP_NAME, config=_config(), configure_logging=False, inspector=False
+        APP_NAME,
+        config=_config(),
+        configure_logging=False,
+        inspector=False,
+        request_class=_AnyTarget,
     )
     worker = Worker(app, boot)
     app.ctx.worker = worker
@@ -69,6 +73,21 @@ def create_app(boot: Boot) -> Sanic[Config, SimpleNamespace]:
     app.register_listener(worker.after_start, "after_server_start")
     app.register_listener(worker.before_stop, "before_server_stop")
     return app
+
+
+class _AnyTarget(Request):
+    """A request whose target is no URL is answered like one for nothing that exists.
+
+    Sanic cannot even answer it with an error: making that answer's request fails again.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, url_bytes: bytes, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().__init__(url_bytes, *args, **kwargs)
+        except BadURL:
+            super().__init__(b"*", *args, **kwargs)
 
 
 class Protocol(LaneProtocol):

@@ -142,12 +142,13 @@ def test_a_wrong_handshake_says_what_is_wrong(server: Server) -> None:
     [
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 20 + b"\r\n\r\n",
         b"GET\r\n\r\n",
+        b"GET /\0 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",
         b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 99999999\r\n\r\n",
     ],
-    ids=["tls", "no-target", "version", "length", "long-header", "long-body"],
+    ids=["tls", "no-target", "target", "version", "length", "long-header", "long-body"],
 )
 def test_bad_requests_get_an_error_without_a_traceback(server: Server, sent: bytes) -> None:
     received = server.exchange(sent)
