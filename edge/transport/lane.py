@@ -40,7 +40,9 @@ class LaneProtocol(HttpProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of a request, or of its body when it has been answered already."""
-        began_s, http = self._time, self._http
+        began_s = self._time
+        # Unset until Sanic's task for the connection has begun.
+        http: Http | None = getattr(self, "_http", None)
         super().data_received(data)
         if http is not None and (http.stage is Stage.REQUEST or http.request_body):
             self._time = began_s
