@@ -15,7 +15,7 @@ from typing import Annotated
 
 import msgspec
 
-from edge.logs import get_logger
+from edge.logs import Repeats, get_logger
 from edge.option import option
 from edge.session.names import safe_name
 
@@ -73,6 +73,7 @@ class Dumps:
         self._bytes = 0
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
+        self._repeats = Repeats(_log)
 
     def start(self) -> None:
         """Begin to write, if anything is to be recorded."""
@@ -85,6 +86,7 @@ class Dumps:
             self._stopping.set()
             await self._task
             self._task = None
+            self._repeats.summarize()
 
     def incoming(self, session_id: str | None, data: bytes) -> None:
         """Record a client's message; text that is not UTF-8 is recorded with replacements."""
@@ -109,7 +111,7 @@ class Dumps:
         if session_id is None:
             return self._base
         name = safe_name(session_id)
-        if len(name) > _MAX_NAME:
+        if len(name) > _MAX_NAME or name.endswith(".jsonl"):
             name = "~~" + hashlib.sha256(name.encode()).hexdigest()
         return self._base / name
 
@@ -124,18 +126,21 @@ class Dumps:
         waiting, self._waiting = self._waiting, {}
         if not waiting:
             return
-        size = sum(map(len, waiting.values()))
-        try:
-            await asyncio.to_thread(_append, waiting)
-        except OSError as error:
-            self.dropped += sum(lines.count(b"\n") for lines in waiting.values())
-            _log.error("recording failed", path=str(self._base), error=error.strerror)
-        finally:
-            self._bytes -= size
+        failed = await asyncio.to_thread(_append, waiting)
+        self._bytes -= sum(map(len, waiting.values()))
+        for path, error in failed.items():
+            self.dropped += waiting[path].count(b"\n")
+            self._repeats.note("recording failed", "error", path=str(path), error=error.strerror)
 
 
-def _append(waiting: dict[Path, bytearray]) -> None:
+def _append(waiting: dict[Path, bytearray]) -> dict[Path, OSError]:
+    """Write the lines of each file; the errors of those that could not be written."""
+    failed: dict[Path, OSError] = {}
     for path, lines in waiting.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as file:
-            file.write(lines)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("ab") as file:
+                file.write(lines)
+        except OSError as error:
+            failed[path] = error
+    return failed

@@ -59,3 +59,25 @@ async def test_a_folder_that_cannot_be_written_is_survived_and_counted(tmp_path:
     dumps.incoming("s", b"{}")
     await dumps.stop()
     assert dumps.dropped == 1
+
+
+async def test_a_session_that_cannot_be_recorded_costs_no_other_its_lines(tmp_path: Path) -> None:
+    (tmp_path / "dumps").mkdir()
+    (tmp_path / "dumps/blocked").write_text("in the way")
+    dumps = Dumps(DumpSettings(dump_websocket_messages=True), tmp_path)
+    dumps.start()
+    for name in ("blocked", "standup"):
+        dumps.incoming(name, b"{}")
+    await dumps.stop()
+    assert len(lines(tmp_path / "dumps/standup/media.jsonl")) == 1
+    assert dumps.dropped == 1
+
+
+async def test_a_session_named_like_a_recording_is_not_in_the_way_of_one(tmp_path: Path) -> None:
+    dumps = Dumps(DumpSettings(dump_websocket_messages=True), tmp_path)
+    dumps.start()
+    for name in ("media.jsonl", None):
+        dumps.incoming(name, b"{}")
+    await dumps.stop()
+    assert dumps.dropped == 0
+    assert len(lines(tmp_path / "dumps/media.jsonl")) == 1
