@@ -16,6 +16,8 @@ from edge.audio.timeline import Timeline
 __all__ = ["AudioTrack", "Deliver", "Feed", "TrackStats"]
 
 _SAMPLES_PER_MS = CLOCK_HZ // 1000
+_MOST_UNPLAYED = CLOCK_HZ // 5
+"""Steps that a live feed lets gather before it plays them, in samples."""
 
 
 class AudioTrack:
@@ -75,7 +77,7 @@ class AudioTrack:
         for step in self._sequencer.push(chunk, timestamp, payload, now_s):
             self._ring.append(step)
             for feed in self._live:
-                feed._play_newest(step)
+                feed._note(step)
 
     def restart(self) -> None:
         """The sender announced a new source under this tag: its numbers start anywhere."""
@@ -107,7 +109,8 @@ class AudioTrack:
         Nothing is played before ``Feed.pump`` is called. Raises ``BadArgument`` for a rate that
         Opus does not know.
         """
-        return Feed(self, self._ring, Renderer(rate_hz, self._batch_ms, deliver), from_ms)
+        renderer = Renderer(rate_hz, self._batch_ms, deliver)
+        return Feed(self, self._ring, renderer, from_ms, self._batch_ms * _SAMPLES_PER_MS)
 
     def _wake(self, now_s: float) -> None:
         was_idle = self._sequencer.is_idle
@@ -119,7 +122,7 @@ class AudioTrack:
         for step in steps:
             self._ring.append(step)
             for feed in self._live:
-                feed._play_newest(step)
+                feed._note(step)
 
     def _flush(self) -> None:
         for feed in self._live:
@@ -135,17 +138,21 @@ class AudioTrack:
 
 
 class Feed:
-    """Plays a track to one recognizer: first what is kept, in slices, then each new step at once.
+    """Plays a track to one recognizer: first what is kept, in slices, then batch by batch.
 
-    Opened by ``AudioTrack.open_feed``. The recognizer's own clock starts at the feed's first
-    sample; ``audio_ms`` maps it to the track's.
+    The steps of a batch are played together when it is complete: what a decoder needs is then
+    fetched into the nearest caches once, not for each packet. Opened by ``AudioTrack.open_feed``.
+    The recognizer's own clock starts at the feed's first sample; ``audio_ms`` maps it to the
+    track's.
     """
 
     __slots__ = (
+        "_batch",
         "_closed",
         "_cursor",
         "_is_live",
         "_lead",
+        "_missing",
         "_places",
         "_position",
         "_pumping",
@@ -156,14 +163,17 @@ class Feed:
     )
 
     def __init__(
-        self, track: AudioTrack, ring: ReplayRing, renderer: Renderer, from_ms: float
+        self, track: AudioTrack, ring: ReplayRing, renderer: Renderer, from_ms: float, batch: int
     ) -> None:
         self._track = track
         self._ring = ring
         self._renderer = renderer
         self._cursor, self._start = ring.find(math.floor(from_ms * _SAMPLES_PER_MS))
         self._position = self._start
-        """Where the step at the cursor begins; out of date while live."""
+        """Where the step at the cursor begins."""
+        self._batch = batch
+        self._missing = 0
+        """Samples of new steps that a live feed waits for before it plays them."""
         self._lead = self._start
         """Position on the track's axis minus position on the recognizer's."""
         self._places = Timeline()
@@ -180,8 +190,7 @@ class Feed:
     @property
     def delivered_ms(self) -> float:
         """The audio millisecond up to which PCM was handed over."""
-        position = self._ring.end if self._is_live else self._position
-        return (position - self._renderer.waiting) / _SAMPLES_PER_MS
+        return (self._position - self._renderer.waiting) / _SAMPLES_PER_MS
 
     def audio_ms(self, stream_ms: float) -> float:
         """The audio millisecond of a time on the recognizer's clock.
@@ -202,20 +211,14 @@ class Feed:
         budget = limit_ms * _SAMPLES_PER_MS
         self._pumping = True
         while self._pumping:
-            if self._cursor < ring.first:
-                self._pass_over_dropped()
             if self._cursor == ring.count:
                 self._is_live = True
+                self._await_batch()
                 self._track._go_live(self)
                 break  # its last batch may have paused it
             if budget <= 0:
                 break
-            step = ring.step(self._cursor)
-            budget -= step.samples
-            self._cursor += 1
-            self._position += step.samples
-            sound = self._renderer.play(step)
-            ring.mark_played(self._cursor - 1, step, sound)
+            budget -= self._play_next()
         self._pumping = False
         return self._is_live or self._closed
 
@@ -224,7 +227,6 @@ class Feed:
         self._pumping = False
         if self._is_live:
             self._is_live = False
-            self._cursor, self._position = self._ring.count, self._ring.end
             self._track._leave_live(self)
 
     def close(self) -> None:
@@ -233,14 +235,38 @@ class Feed:
         self._closed = True
         self._renderer.stop()
 
-    def _play_newest(self, step: Step) -> None:
-        if self._is_live:
-            sound = self._renderer.play(step)
-            self._ring.mark_played(self._ring.count - 1, step, sound)
+    def _note(self, step: Step) -> None:
+        """A step was added to the track while this feed is live."""
+        self._missing -= step.samples
+        if self._missing <= 0:
+            self._play_newest()
+
+    def _play_newest(self) -> None:
+        while self._is_live and self._cursor < self._ring.count:
+            self._play_next()
+        self._await_batch()
+
+    def _play_next(self) -> int:
+        """Play the step at the cursor; returns its samples."""
+        ring = self._ring
+        if self._cursor < ring.first:
+            self._pass_over_dropped()
+        number = self._cursor
+        step = ring.step(number)
+        self._cursor = number + 1
+        self._position += step.samples
+        sound = self._renderer.play(step)
+        ring.mark_played(number, step, sound)
+        return step.samples
+
+    def _await_batch(self) -> None:
+        self._missing = min(self._batch - self._renderer.waiting, _MOST_UNPLAYED)
 
     def _flush(self) -> None:
+        self._play_newest()
         if self._is_live:
             self._renderer.flush()
+            self._await_batch()
 
     def _pass_over_dropped(self) -> None:
         self._lead += self._ring.start - self._position

@@ -345,13 +345,39 @@ def test_a_track_whose_feeds_are_closed_leaves_nothing_for_the_garbage_collector
         gc.enable()
 
 
+def test_packets_are_played_batch_by_batch(track: AudioTrack) -> None:
+    ear = Ear(track)
+    ear.feed.pump(1)
+    now_s = send(track, 0, speech(9))
+    assert (track.stats.decoded, track.pending, ear.feed.delivered_ms) == (5, 4, 100)
+    ear.feed.pause()
+    send(track, 9, speech(10)[9:], now_s)
+    assert not ear.feed.pump(0), "what had gathered is played by pumping"
+    assert ear.feed.pump(100)
+    assert ear.batches_ms == [100, 100]
+    assert (track.stats.decoded, track.pending) == (10, 0)
+
+
+@pytest.mark.parametrize("ms", [20, 60, 120])
+def test_the_longest_batch_and_the_shortest_memory_lose_nothing(ms: int) -> None:
+    track = AudioTrack(TrackSettings(asr_batch_ms=1000, replay_ms=1000))
+    ear = Ear(track)
+    ear.feed.pump(1)
+    for number in range(50):
+        track.packet(number, number * ms * 48, silk(number, ms=ms), number * ms / 1000)
+    track.finish()
+    assert ear.heard_ms == 50 * ms
+    assert track.stats.decoded == 50
+    assert track.stats.overflow_dropped_ms == 0
+
+
 def test_finish_plays_what_waits_for_a_missing_packet(track: AudioTrack) -> None:
     ear = Ear(track)
     ear.feed.pump(1)
     packets = speech(4)
     for number in (0, 1, 3):
         track.packet(number, number * 960, packets[number], 0)
-    assert (track.end_ms, track.pending) == (40, 1)
+    assert (track.end_ms, track.pending) == (40, 3), "two of a batch, one behind a gap"
     track.finish()
     assert (ear.heard_ms, track.stats.decoded, track.stats.lost, track.pending) == (80, 3, 1, 0)
 
