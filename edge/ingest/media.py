@@ -146,18 +146,18 @@ class MediaReceiver:
             self._host.release(self._session, close)
             self._session = None
 
-    def transcript(self, line: SpokenLine) -> None:
+    def transcript(self, line: SpokenLine) -> bool:
         """Send a result if the client asked for its kind; record it if finals are recorded."""
         is_final = line.transcript.is_final
         wanted = self._query.finals if is_final else self._query.interims
         recorded = is_final and self._dumps.transcripts
         if not (wanted or recorded):
-            return
+            return False
         message = encode_message(_result(line, self._query.times))
-        if wanted and self._socket is not None:
-            self._socket.send_text(message)
+        sent = wanted and self._socket is not None and self._socket.send_text(message)
         if recorded:
             self._dumps.final(self._query.session_id, message)
+        return sent
 
     def tag_failed(self, tag: str, code: str, message: str) -> None:
         """Tell the client, if it understands, that this tag is over."""

@@ -184,9 +184,10 @@ class Gateway:
         self._metronome.remove(track)
         self._meters.track_closed(track.audio.stats)
 
-    def delivered(self, track: LiveTrack, transcript: Transcript) -> None:
-        """A transcript has gone to its client."""
-        self._meters.delivered(transcript.provider, not transcript.is_final)
+    def delivered(self, track: LiveTrack, transcript: Transcript, *, sent: bool) -> None:
+        """A transcript has been handed on; ``sent`` says that it has gone to its client."""
+        if sent:
+            self._meters.delivered(transcript.provider, not transcript.is_final)
         if transcript.is_final:
             behind_ms = max(0.0, track.audio.end_ms - transcript.end_ms)
             self._meters.final_latency(transcript.provider, behind_ms / 1000)

@@ -37,8 +37,8 @@ class SpokenLine(msgspec.Struct, frozen=True, kw_only=True):
 class SessionOutlet(Protocol):
     """The client's side of a session; called on the event loop, must not block."""
 
-    def transcript(self, line: SpokenLine) -> None:
-        """An interim or final transcript, as soon as it is known."""
+    def transcript(self, line: SpokenLine) -> bool:
+        """An interim or final transcript, as soon as it is known; whether it was sent."""
         ...
 
     def tag_failed(self, tag: str, code: str, message: str) -> None:
@@ -67,8 +67,8 @@ class TrackHost(Protocol):
         """Forget a track that has finished."""
         ...
 
-    def delivered(self, track: LiveTrack, transcript: Transcript) -> None:
-        """A transcript has gone to its client."""
+    def delivered(self, track: LiveTrack, transcript: Transcript, *, sent: bool) -> None:
+        """A transcript has been handed on; ``sent`` says that it has gone to its client."""
         ...
 
 

@@ -135,7 +135,7 @@ class LiveSession:
             self.finals += 1
         else:
             self.interims += 1
-        self._outlet.transcript(
+        sent = self._outlet.transcript(
             SpokenLine(
                 tag=track.tag,
                 transcript=transcript,
@@ -143,7 +143,7 @@ class LiveSession:
                 end_ms=timeline.map_ms(transcript.end_ms),
             )
         )
-        self._host.delivered(track, transcript)
+        self._host.delivered(track, transcript, sent=sent)
 
     async def finish(self, deadline_s: float) -> None:
         """Flush every track and wait for its last finals, at most ``deadline_s`` seconds.

@@ -206,6 +206,21 @@ async def test_a_client_that_vanishes_leaves_nothing_behind(shared: Server) -> N
     await asyncio.to_thread(wait_until, lambda: _status(shared) == (0, 0, 0), "all is released")
 
 
+async def test_only_what_was_sent_to_its_client_counts_as_delivered() -> None:
+    def delivered(server: Server, is_interim: str) -> float:
+        name = "otp_transcriptions_delivered_total"
+        return _metric(server, f'{name}{{is_interim="{is_interim}",provider="openai"}}')
+
+    async with gateway(FakeOpenAI()) as (server, _):
+        async with client(server, "sendBack=true") as media:
+            await media.say("a", "alpha")
+            await media.until(media.finals)
+        await asyncio.to_thread(wait_until, lambda: delivered(server, "false") == 1, "one final")
+        received = "otp_transcriptions_received_total"
+        assert await asyncio.to_thread(_metric, server, received) > 1
+        assert await asyncio.to_thread(delivered, server, "true") == 0
+
+
 async def test_limits_refuse_what_is_too_much_and_only_that() -> None:
     limits = {
         "EDGESCRIBE_MAX_TAGS": "2", "EDGESCRIBE_MAX_TRACKS": "3", "EDGESCRIBE_MAX_SESSIONS": "2",
