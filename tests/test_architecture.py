@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "edge.transport": ("_native", *COMMON),
     "edge.ingest": (
         "_native",
+        "edge.audio.pcm",
         "edge.session.interface",
         "edge.session.live",
         "edge.transport.interface",

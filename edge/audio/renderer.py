@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from _native.opus import Decoder, OpusError
-from edge.audio.steps import CLOCK_HZ, Step, StepKind
+from edge.audio.pcm import PcmPlayer
+from edge.audio.steps import CLOCK_HZ, PcmStep, Step, StepKind
 
 _PACKET = StepKind.PACKET
 _FEC = StepKind.FEC
 _SILENCE = StepKind.SILENCE
+_PCM = StepKind.PCM
 _SAMPLE_BYTES = 2
 
 Deliver = Callable[[bytes], None]
@@ -20,7 +22,10 @@ class Renderer:
     """One decoder and one buffer; the steps played are those of one track, in order.
 
     ``rate_hz`` is 8000, 12000, 16000, 24000 or 48000; packets are decoded straight at that rate,
-    stereo ones mixed down. ``n`` samples of steps make exactly ``n * rate_hz / 48000`` samples.
+    stereo ones mixed down, and ``n`` samples of steps make exactly ``n * rate_hz / 48000``
+    samples. PCM, and silence in it, is resampled: it comes up to 2 ms late and is, however long it
+    goes on, as long as its steps within two samples. Where Opus and PCM, or PCM of two rates, meet,
+    the new one starts afresh and the last 2 ms of the old one are left out.
     ``deliver`` is called from inside ``play`` and ``flush``, after their own work is done.
     """
 
@@ -32,11 +37,16 @@ class Renderer:
         "_deliver",
         "_divisor",
         "_filled",
+        "_pcm",
+        "_rate_hz",
     )
 
     def __init__(self, rate_hz: int, batch_ms: int, deliver: Deliver) -> None:
         self._decoder = Decoder(rate_hz)
         self._decode_into = self._decoder.decode_into
+        self._pcm: PcmPlayer | None = None
+        """While the track's audio is PCM."""
+        self._rate_hz = rate_hz
         self._divisor = CLOCK_HZ // rate_hz
         self._deliver = deliver
         bytes_per_ms = rate_hz * _SAMPLE_BYTES // 1000
@@ -52,12 +62,17 @@ class Renderer:
 
     def play(self, step: Step) -> bool:
         """Play the next step; False says that its payload could not be decoded."""
+        kind = step.kind
+        if kind is _PCM or self._pcm is not None:
+            pcm = self._player(step)
+            if pcm is not None:
+                self._put(pcm.play(step))
+                return True
         filled = self._filled
         size = step.samples // self._divisor * _SAMPLE_BYTES
         if filled + size > len(self._buffer):
             self._buffer.extend(bytes(filled + size - len(self._buffer)))
         sound = True
-        kind = step.kind
         if kind is _PACKET:
             try:
                 filled += self._decode_into(step.payload, self._buffer, filled) * _SAMPLE_BYTES
@@ -80,6 +95,24 @@ class Renderer:
     def stop(self) -> None:
         """Deliver nothing more, and let go of who was delivered to."""
         self._deliver = _nobody
+
+    def _player(self, step: Step) -> PcmPlayer | None:
+        """The resampler that plays this step, if it is not for the decoder."""
+        pcm = self._pcm
+        if isinstance(step, PcmStep):
+            if pcm is None or pcm.in_rate_hz != step.rate_hz:
+                self._decoder.reset()
+                self._pcm = pcm = PcmPlayer(step.rate_hz, self._rate_hz)
+        elif step.kind is not _SILENCE:
+            self._pcm = pcm = None
+        return pcm
+
+    def _put(self, pcm: bytes) -> None:
+        end = self._filled + len(pcm)
+        self._buffer[self._filled : end] = pcm
+        self._filled = end
+        if end >= self._batch_bytes:
+            self.flush()
 
     def _bridge(self, step: Step) -> int:
         """Recover or conceal; returns the bytes written."""

@@ -8,6 +8,7 @@ from edge.audio.stats import TrackStats
 from edge.audio.steps import CLOCK_HZ, Step, StepKind
 
 _PACKET = StepKind.PACKET
+_PCM = StepKind.PCM
 _SAMPLES_PER_MS = CLOCK_HZ // 1000
 
 
@@ -45,7 +46,7 @@ class ReplayRing:
         return sum(
             1
             for number in range(max(self._played, self.first), self.count)
-            if self.step(number).kind is _PACKET
+            if self.step(number).kind in (_PACKET, _PCM)
         )
 
     def step(self, number: int) -> Step:
@@ -87,7 +88,8 @@ class ReplayRing:
             for passed_over in range(max(self._played, self.first), number):
                 self._count_unplayed(self.step(passed_over))
         self._played = number + 1
-        if step.kind is _PACKET:
+        kind = step.kind
+        if kind is _PACKET or kind is _PCM:
             if sound:
                 self._stats.decoded += 1
             else:
@@ -102,5 +104,5 @@ class ReplayRing:
         return step
 
     def _count_unplayed(self, step: Step) -> None:
-        if step.kind is _PACKET:
+        if step.kind is _PACKET or step.kind is _PCM:
             self._stats.unplayed += 1

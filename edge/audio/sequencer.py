@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cache
 
 import msgspec
 
 from _native.opus import InvalidPacket, packet_has_fec, packet_samples
 from edge.audio.numbering import Numbering
+from edge.audio.pcm import PcmFormat, PcmIntake
 from edge.audio.settings import TrackSettings
 from edge.audio.stats import TrackStats
-from edge.audio.steps import CLOCK_HZ, Step, StepKind
+from edge.audio.steps import CLOCK_HZ, Step, StepKind, bare_step, whole_ms
 from edge.audio.timeline import Timeline
 
 _PACKET = StepKind.PACKET
@@ -36,7 +36,7 @@ _STALL_S = 0.1
 
 
 class _Arrival(msgspec.Struct, frozen=True, gc=False):
-    """A packet on its way to its place; ``samples`` is 0 if it is not an Opus packet."""
+    """A packet on its way to its place; ``samples`` is 0 if it is corrupt."""
 
     chunk: int | None
     timestamp: int | None
@@ -63,6 +63,7 @@ class Sequencer:
         "_max_gap",
         "_numbers",
         "_patience_s",
+        "_pcm",
         "_postponed",
         "_reorder_packets",
         "_reorder_wait_s",
@@ -85,6 +86,8 @@ class Sequencer:
         """How long after a packet its sender counts as stopped."""
         self._max_gap = settings.max_gap_fill_ms * _SAMPLES_PER_MS
         self._stats = stats
+        self._pcm: PcmIntake | None = None
+        """How payloads are read if they are not Opus packets."""
         self._numbers = Numbering()
         self._held: dict[int, _Arrival] = {}
         """Packets that overtook a missing one, by position."""
@@ -132,8 +135,9 @@ class Sequencer:
         Without a number it is next in order; without a time it follows the one before.
         """
         self._stats.received += 1
+        pcm = self._pcm
         try:
-            samples = packet_samples(payload)
+            samples = packet_samples(payload) if pcm is None else pcm.measure(payload)
         except InvalidPacket:
             samples = 0
         numbers = self._numbers
@@ -158,10 +162,15 @@ class Sequencer:
         self.wake_s = now_s + self._patience_s
         return (Step(_PACKET, samples, payload),)
 
-    def restart(self) -> Sequence[Step]:
-        """The sender announced a new source: the next packet's number may be anything."""
+    def restart(self, pcm: PcmFormat | None = None) -> Sequence[Step]:
+        """The sender announced a new source of Opus or PCM: its numbers may be anything."""
         steps = self.flush()
         self._numbers.release()
+        if pcm != (self._pcm and self._pcm.format):
+            self._pcm = PcmIntake(pcm) if pcm else None
+            self._concealed = 0
+            self._set_frame(_FRAME)
+            self._settle()
         return steps
 
     def flush(self) -> Sequence[Step]:
@@ -271,14 +280,25 @@ class Sequencer:
         if packet.samples:
             self._set_frame(packet.samples)
             self._concealed = 0
-            steps.append(Step(_PACKET, packet.samples, packet.payload))
-            self._move(packet.samples)
-            if len(packet.payload) > _DTX_BYTES:
-                self.speech_end = self.end
+            self._put_out(packet, steps)
+        elif self._pcm:
+            self._be_silent(whole_ms(self._frame), steps)
         elif self._concealed + self._frame <= _MAX_CONCEAL:
             self._conceal(self._frame, steps)
         else:
             self._be_silent(self._frame, steps)
+
+    def _put_out(self, packet: _Arrival, steps: list[Step]) -> None:
+        if self._pcm is None:
+            step = Step(_PACKET, packet.samples, packet.payload)
+            has_sound = len(packet.payload) > _DTX_BYTES
+        else:
+            step = self._pcm.step(packet.payload)
+            has_sound = step.payload.count(0) < len(step.payload)
+        steps.append(step)
+        self._move(step.samples)
+        if has_sound:
+            self.speech_end = self.end
 
     def _set_clock(self, timestamp: int) -> None:
         """What is put out next has this media time."""
@@ -298,9 +318,14 @@ class Sequencer:
         return timestamp - self._clock + self._slack
 
     def _fill_gap(self, owed: int, lost: int, packet: _Arrival, steps: list[Step]) -> None:
-        """Bridge lost packets first, then be silent, and recover the last one last."""
+        """Bridge lost packets first, then be silent, and recover the last one last.
+
+        Of PCM nothing is known that could bridge a loss: it is silent.
+        """
         frame = self._frame
-        loss = max(0, min(lost * frame, owed)) // _CODEC_UNIT * _CODEC_UNIT
+        loss = 0
+        if self._pcm is None:
+            loss = max(0, min(lost * frame, owed)) // _CODEC_UNIT * _CODEC_UNIT
         recovered = 0
         if loss and packet.samples and packet_has_fec(packet.payload):
             recovered = min(frame, loss)
@@ -309,9 +334,10 @@ class Sequencer:
         silence = 0
         if owed < _ABSURD_GAP:
             room = self._max_gap - self._idle - bridged
-            silence = max(0, min(owed - bridged, room)) // _SAMPLES_PER_MS * _SAMPLES_PER_MS
+            silence = whole_ms(max(0, min(owed - bridged, room)))
         if lost:
-            self._count_loss(lost, concealed, recovered, (self._idle + silence) // frame)
+            silent_frames = (self._idle + silence + _TOLERANCE - 1) // frame
+            self._count_loss(lost, concealed, recovered, silent_frames)
         while concealed > 0:
             self._conceal(min(frame, concealed), steps)
             concealed -= frame
@@ -354,11 +380,11 @@ class Sequencer:
         self._silence += samples
         self._stats.silence_ms = self._silence // _SAMPLES_PER_MS
         while samples > 0:
-            steps.append(_bare_step(StepKind.SILENCE, min(samples, _SILENCE_STEP)))
+            steps.append(bare_step(StepKind.SILENCE, min(samples, _SILENCE_STEP)))
             samples -= _SILENCE_STEP
 
     def _conceal(self, samples: int, steps: list[Step]) -> None:
-        steps.append(_bare_step(StepKind.CONCEAL, samples))
+        steps.append(bare_step(StepKind.CONCEAL, samples))
         self._concealed += samples
         self._move(samples)
 
@@ -372,14 +398,8 @@ class Sequencer:
 
     def _settle(self) -> None:
         """Choose between the short and the long way for the next packet, and the next tick."""
-        self._unsettled = bool(self._held or self._idle or self._concealed)
+        self._unsettled = bool(self._held or self._idle or self._concealed or self._pcm)
         if self._held:
             self.wake_s = self._waited_until_s()
         elif self.last_packet_s is not None:
             self.wake_s = self.last_packet_s + self._patience_s
-
-
-@cache
-def _bare_step(kind: StepKind, samples: int) -> Step:
-    """Steps without a payload are few different ones: they are shared."""
-    return Step(kind, samples)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from edge.audio.pcm import PcmFormat
 from edge.audio.renderer import Deliver, Renderer
 from edge.audio.ring import ReplayRing
 from edge.audio.sequencer import Sequencer
@@ -70,7 +71,7 @@ class AudioTrack:
     def packet(
         self, chunk: int | None, timestamp: int | None, payload: bytes, now_s: float
     ) -> None:
-        """Take an Opus packet: its number, its media time in 48 kHz samples, its bytes.
+        """Take a packet: its number, its media time in 48 kHz samples, its bytes.
 
         Never raises for bad input: what cannot be used is bridged or dropped, and counted.
         """
@@ -79,9 +80,12 @@ class AudioTrack:
             for feed in self._live:
                 feed._note(step)
 
-    def restart(self) -> None:
-        """The sender announced a new source under this tag: its numbers start anywhere."""
-        self._keep(self._sequencer.restart())
+    def restart(self, pcm: PcmFormat | None = None) -> None:
+        """The sender announced a new source under this tag: its numbers start anywhere.
+
+        It sends Opus packets, or PCM of this format; what came before is played first.
+        """
+        self._keep(self._sequencer.restart(pcm))
 
     def tick(self, now_s: float) -> None:
         """Do what time alone brings about; to be called every 20 ms, nearly free when idle.

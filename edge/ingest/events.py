@@ -148,7 +148,10 @@ def _start(body: Any) -> Start:
     if not isinstance(name, str) or name.lower() not in _FORMATS:
         allowed = ", ".join(_FORMATS)
         return Start(tag, problem=f"mediaFormat.encoding must be one of: {allowed}")
+    encoding = _FORMATS[name.lower()]
     numbers = {"sampleRate": 48000, "channels": 2}
+    if encoding.startswith("l16"):
+        numbers = {"sampleRate": 24000, "channels": 1}
     for member in numbers:
         if (value := media_format.get(member, UNSET)) is UNSET:
             continue
@@ -156,7 +159,7 @@ def _start(body: Any) -> Start:
         if number is None or number <= 0:
             return Start(tag, problem=f"mediaFormat.{member} must be a positive integer")
         numbers[member] = number
-    return Start(tag, _FORMATS[name.lower()], numbers["sampleRate"], numbers["channels"])
+    return Start(tag, encoding, numbers["sampleRate"], numbers["channels"])
 
 
 def _track_tag(body: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ import time
 from msgspec import UNSET
 
 from _native.envelope import scan_media
+from edge.audio.pcm import PcmFormat
 from edge.ingest.counts import IngestCounts
 from edge.ingest.events import (
     Alternative,
@@ -49,6 +50,7 @@ OPENING_EVENTS = 10.0
 """What opening a tag counts beside the event that does it: a recognizer is connected."""
 
 _log = get_logger("edge.ingest.media")
+_PCM_ENCODINGS = ("l16", "l16-be")
 _endpoint_id = re.compile(r"([0-9a-fA-F]+)-")
 
 
@@ -248,16 +250,24 @@ class MediaReceiver:
     def _start(self, session: LiveSession, start: Start, now_s: float) -> None:
         problem = start.problem
         encoding = start.encoding
+        pcm = None
         if encoding == "opus" and self._query.encoding == "ogg-opus":
             encoding = "ogg"
-        if problem is None and encoding != "opus":
+        if problem is None and encoding in _PCM_ENCODINGS:
+            pcm = PcmFormat(
+                rate_hz=start.rate_hz,
+                channels=start.channels,
+                big_endian=encoding == "l16-be",
+            )
+            problem = pcm.problem
+        elif problem is None and encoding != "opus":
             problem = _undecodable(encoding)
         if problem is not None:
             session.refuse(start.tag, "bad_format", problem)
             return
         if start.tag not in session.tracks:
             self._spend(OPENING_EVENTS, now_s)
-        session.restart(start.tag)
+        session.restart(start.tag, pcm)
 
     def _pong(self, ping: Ping) -> None:
         if self._socket is not None:
@@ -329,4 +339,4 @@ def _info(host: SessionHost, request: SessionRequest) -> Info:
 
 
 def _undecodable(encoding: str) -> str:
-    return f"{encoding} audio cannot be decoded; send raw Opus packets (encoding=opus)"
+    return f"{encoding} audio cannot be decoded; send raw Opus packets (encoding=opus) or l16"

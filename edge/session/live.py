@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Coroutine
 
 from edge.asr.transcript import Transcript
+from edge.audio.pcm import PcmFormat
 from edge.audio.track import AudioTrack
 from edge.errors import RecognizerError
 from edge.logs import Repeats, get_logger
@@ -107,13 +108,11 @@ class LiveSession:
         transcriber.start()
         return track
 
-    def restart(self, tag: str) -> None:
-        """A usable format was announced: lift a refusal, or restart a running tag's numbering."""
+    def restart(self, tag: str, pcm: PcmFormat | None = None) -> None:
+        """A usable format was announced, Opus or PCM: lift a refusal, open or restart the tag."""
         self.refused.pop(tag, None)
-        if running := self.tracks.get(tag):
-            running.audio.restart()
-        else:
-            self.track(tag)
+        if track := self.track(tag):
+            track.audio.restart(pcm)
 
     def refuse(self, tag: str, code: str, message: str) -> None:
         """Take no more audio of a tag and say so once; a running track is closed."""

@@ -119,7 +119,9 @@ def start(media_format: object) -> bytes:
         ({"encoding": "opus", "sampleRate": 48000, "channels": 2}, ("opus", 48000, 2)),
         ({"encoding": "OPUS", "sampleRate": "48000", "channels": "1"}, ("opus", 48000, 1)),
         ({"encoding": "ogg-opus"}, ("ogg", 48000, 2)),
-        ({"encoding": "L16", "sampleRate": 16000, "channels": 1}, ("l16", 16000, 1)),
+        ({"encoding": "L16", "sampleRate": 16000, "channels": 2}, ("l16", 16000, 2)),
+        ({"encoding": "l16"}, ("l16", 24000, 1)),
+        ({"encoding": "L16-BE", "sampleRate": "44100"}, ("l16-be", 44100, 1)),
     ],
 )
 def test_a_start_announces_a_format(media_format: object, expected: tuple[object, ...]) -> None:

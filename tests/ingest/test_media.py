@@ -13,8 +13,14 @@ import pytest
 import pytest_asyncio
 
 from tests.asr.fakes.openai_endpoint import FakeOpenAI, Fault
-from tests.asr.support.tones import packets, sentence
-from tests.ingest.support.media import client, gateway, media_event, start_event
+from tests.asr.support.tones import packets, sentence, silence
+from tests.ingest.support.media import (
+    client,
+    gateway,
+    l16_packets,
+    media_event,
+    start_event,
+)
 from tests.support.server import Server, wait_until
 
 
@@ -132,7 +138,8 @@ async def test_bad_input_costs_itself_and_nothing_else(shared: Server) -> None:
 async def test_a_bad_format_refuses_its_tag_until_a_good_one_comes(shared: Server) -> None:
     async with client(shared, "sendBack=true&errors=true") as media:
         await media.send(start_event("a", encoding="mp3"))
-        await media.send(start_event("a", encoding="l16", sampleRate=44100))
+        await media.send(start_event("a", encoding="l16", sampleRate=44000))
+        await media.send(start_event("a", encoding="l16-be", sampleRate=48000, channels=9))
         await media.say("a", "alpha")
         await media.say("b", "bravo")
         await media.until(lambda: media.finals("b"))
@@ -142,6 +149,40 @@ async def test_a_bad_format_refuses_its_tag_until_a_good_one_comes(shared: Serve
         await media.say("a", "charlie")
         await media.until(lambda: media.finals("a"))
         assert media.text("a") == "charlie"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "rate_hz", "channels", "query"),
+    [
+        ("l16-be", 44100, 2, "sendBack=true"),
+        ("l16", 24000, 1, "sendBack=true"),
+        ("L16", 8000, 8, "sendBack=true&encoding=ogg-opus"),
+        ("l16", 11025, 3, "sendBack=true"),
+    ],
+)
+async def test_uncoded_audio_of_any_format_is_understood(
+    shared: Server, encoding: str, rate_hz: int, channels: int, query: str
+) -> None:
+    async with client(shared, query) as media:
+        await media.send(start_event("a", encoding=encoding, sampleRate=rate_hz, channels=channels))
+        pcm = sentence("delta alpha foxtrot", rate_hz) + silence(600, rate_hz)
+        await media.send_packets("a", l16_packets(pcm, rate_hz, channels, encoding))
+        await media.until(media.finals)
+        assert media.text("a") == "delta alpha foxtrot"
+
+
+async def test_a_tag_may_change_its_format_and_what_came_before_is_heard_first(
+    shared: Server,
+) -> None:
+    async with client(shared) as media:
+        await media.say("a", "golf", pause_ms=0)
+        await media.send(start_event("a", encoding="l16-be", sampleRate=44100, channels=2))
+        uncoded = l16_packets(sentence("bravo", 44100), 44100, 2, "l16-be")
+        await media.send_packets("a", [*uncoded[:4], uncoded[4][:-1], *uncoded[5:]])
+        await media.send(start_event("a"))
+        await media.say("a", "hotel")
+        await media.until(media.finals)
+        assert media.text("a") == "golf bravo hotel"
 
 
 async def test_session_end_flushes_a_tail_without_a_pause_and_then_closes(shared: Server) -> None:

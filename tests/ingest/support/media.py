@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -57,6 +58,14 @@ def start_event(tag: str, **media_format: object) -> str:
     """A ``start`` announcing Opus unless told otherwise."""
     announced = {"encoding": "opus", "sampleRate": 48000, "channels": 2, **media_format}
     return json.dumps({"event": "start", "start": {"tag": tag, "mediaFormat": announced}})
+
+
+def l16_packets(pcm: bytes, rate_hz: int, channels: int, encoding: str) -> list[bytes]:
+    """S16le mono audio as packets of about 20 ms, the same in every channel."""
+    kind = ">i2" if encoding.lower() == "l16-be" else "<i2"
+    samples = np.repeat(np.frombuffer(pcm, "<i2"), channels).astype(kind)
+    size = rate_hz // 50 * channels
+    return [samples[at : at + size].tobytes() for at in range(0, samples.size, size)]
 
 
 class MediaClient:
