@@ -1,7 +1,8 @@
-"""Native code: Opus, WebSocket frames, the media event envelope.
+"""Native code: Opus, resampling, WebSocket frames, the media event envelope.
 
 Comes in: bytes. Goes out: bytes, numbers and typed errors. Anyone may call it; it imports nothing
-of this project, keeps no global state, and each extension has a stub beside it.
+of this project, keeps no global state but resampling filters, and each extension has a stub beside
+it.
 """
 
 from __future__ import annotations
