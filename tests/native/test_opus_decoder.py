@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from array import array
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +25,7 @@ from _native.opus import (
     packet_samples,
 )
 from tests.support.speech import speech_packets, two_cities_pcm
+from tests.support.threads import refused_to_a_second_thread
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -294,28 +294,7 @@ def test_a_second_thread_in_the_same_decoder_is_turned_away() -> None:
     encoder = Encoder(48000, 2, bitrate_bps=128000)
     packet = encoder.encode(two_cities_pcm()[: 2 * 96 * 120])
     decoder = Decoder(48000, 2)
-    turned_away, stop = threading.Event(), threading.Event()
-    failures: list[BaseException] = []
-
-    def decode_until_told() -> None:
-        while not stop.is_set():
-            try:
-                decoder.decode(packet)
-            except CodecBusy:
-                turned_away.set()
-            except BaseException as error:
-                failures.append(error)
-                return
-
-    threads = [threading.Thread(target=decode_until_told) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    met = turned_away.wait(20)
-    stop.set()
-    for thread in threads:
-        thread.join()
-    assert met
-    assert not failures
+    assert refused_to_a_second_thread(lambda: decoder.decode(packet), CodecBusy)
     assert len(decoder.decode(packet)) == 4 * 5760
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 
 from _native.opus import build
 from _native.resample import MAX_CHANNELS, RATES_HZ, BadFormat, Resampler, ResamplerBusy
+from tests.support.threads import refused_to_a_second_thread
 
 rates = st.sampled_from(RATES_HZ)
 
@@ -209,28 +209,7 @@ def test_an_unknown_format_is_refused_by_name(arguments: tuple[int, ...], names:
 
 def test_a_second_thread_in_the_same_resampler_is_turned_away() -> None:
     resampler, pcm = Resampler(48000, 16000), noise(100_000)
-    turned_away, stop = threading.Event(), threading.Event()
-    failures: list[BaseException] = []
-
-    def resample_until_told() -> None:
-        while not stop.is_set():
-            try:
-                resampler.process(pcm)
-            except ResamplerBusy:
-                turned_away.set()
-            except BaseException as error:
-                failures.append(error)
-                return
-
-    threads = [threading.Thread(target=resample_until_told) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    met = turned_away.wait(20)
-    stop.set()
-    for thread in threads:
-        thread.join()
-    assert met
-    assert not failures
+    assert refused_to_a_second_thread(lambda: resampler.process(pcm), ResamplerBusy)
     resampler.reset()
     assert resampler.process(pcm) == Resampler(48000, 16000).process(pcm)
 
