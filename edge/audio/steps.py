@@ -43,6 +43,7 @@ class PcmStep(Step, frozen=True, gc=False):
     """A piece of audio that came uncoded; ``payload`` is mono, 16-bit little-endian."""
 
     rate_hz: int = CLOCK_HZ
+    """Of ``payload``; one of ``_native.resample.RATES_HZ``."""
 
 
 @cache
