@@ -20,11 +20,10 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     && /tools/bin/python -m pip install 'pip>=25.1' \
     && /tools/bin/python -m pip install --group wheel
 COPY . ./
-ARG EXTRAS=embedded
 RUN --mount=type=cache,target=/root/.cache/pip \
     wheel="$(tools/wheel.sh /tools /built)" \
-    && /tools/bin/python -m pip wheel --wheel-dir /wheels "${wheel}[${EXTRAS}]" \
-    && echo "edgescribe[${EXTRAS}]" >/wheels/requirements.txt
+    && /tools/bin/python -m pip wheel --wheel-dir /wheels "${wheel}[embedded]" \
+    && echo 'edgescribe[embedded]' >/wheels/requirements.txt
 
 FROM python:${PYTHON}-slim-bookworm AS runtime
 RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \

@@ -6,6 +6,9 @@
 #   make bench-load  a hundred streams into a running gateway
 #   make lint        format, lint and type checks
 #   make docs        write docs/configuration.md from the settings
+#   make wheel       a wheel in dist/ that brings its own libopus
+#   make test-wheel  that wheel in a fresh environment, without the system's libopus
+#   make prove-image the steps of the Dockerfile, without a container engine
 #   make clean       remove what was built and installed here
 
 SHELL := /bin/bash
@@ -18,11 +21,12 @@ VENV := .venv
 RUN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 NATIVE := $(wildcard _native/*.pyx _native/*.pxd)
+SHIPPED := $(shell find edge _native dispatch router -name '*.py' -o -name '*.py[ix]' -o -name '*.pxd')
 PYTEST_ARGS ?=
 BENCH_MODE ?= --benchmark-only
 BENCH_ARGS ?=
 
-.PHONY: help demo test bench bench-load lint docs clean
+.PHONY: help demo test bench bench-load lint docs wheel test-wheel prove-image clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -43,9 +47,19 @@ lint: $(STAMPS)/native
 	@$(RUN)/ruff format --check .
 	$(RUN)/ruff check .
 	$(RUN)/mypy
+	$(RUN)/hadolint Dockerfile
+	$(RUN)/shellcheck .ci/run tools/*.sh
 
 docs: $(STAMPS)/native
 	@$(RUN)/edgescribe config --reference > docs/configuration.md
+
+wheel: dist/stamp
+
+test-wheel: wheel
+	@tools/test_wheel.sh $(RUN)/python dist
+
+prove-image: wheel
+	@tools/prove_image.sh $(RUN)/python dist
 
 clean:
 	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
@@ -64,4 +78,8 @@ $(STAMPS)/python: pyproject.toml tools/environment.sh $(STAMPS)/system
 $(STAMPS)/native: setup.py $(NATIVE) $(STAMPS)/python
 	@echo "building the native extensions"
 	$(RUN)/python setup.py -q build_ext --inplace
+	touch $@
+
+dist/stamp: $(SHIPPED) setup.py MANIFEST.in README.md LICENSE NOTICE tools/wheel.sh $(STAMPS)/python
+	@tools/wheel.sh $(VENV) dist
 	touch $@

@@ -20,36 +20,35 @@ inside() {
     mount -o remount,bind,ro "$work"
     mount -o remount,bind,ro /
 
-    local user=(setpriv --no-new-privs)
+    local image=(setpriv --no-new-privs)
     if [[ $3 == 0 ]]; then
-        user+=(--reuid="$RUN_AS" --regid="$RUN_AS" --clear-groups --inh-caps=-all --bounding-set=-all)
+        image+=(--reuid="$RUN_AS" --regid="$RUN_AS" --clear-groups)
+        image+=(--inh-caps=-all --bounding-set=-all)
     fi
-    image() {
-        "${user[@]}" env -i PATH="$bin:/usr/bin:/bin" LANG=C.UTF-8 HOME="$work/data" \
-            TMPDIR="$work/tmp" PYTHONUNBUFFERED=1 EDGESCRIBE_HOST=127.0.0.1 \
-            EDGESCRIBE_PORT="$port" EDGESCRIBE_DATA_DIR="$work/data" "$@"
-    }
+    image+=(env -i PATH="$bin:/usr/bin:/bin" LANG=C.UTF-8 HOME="$work/data" TMPDIR="$work/tmp")
+    image+=(PYTHONUNBUFFERED=1 EDGESCRIBE_HOST=127.0.0.1 EDGESCRIBE_PORT="$port")
+    image+=(EDGESCRIBE_DATA_DIR="$work/data")
     cd "$work/data"
-    if image touch "$bin/edgescribe" 2>/dev/null; then
+    if "${image[@]}" touch "$bin/edgescribe" 2>/dev/null; then
         echo "the environment is not read-only" >&2
         exit 1
     fi
-    image edgescribe doctor | tee "$work/tmp/doctor"
+    "${image[@]}" edgescribe doctor | tee "$work/tmp/doctor"
     grep -q 'libopus .* at .*/site-packages/edgescribe.libs/libopus' "$work/tmp/doctor"
 
-    image edgescribe serve &
+    "${image[@]}" edgescribe serve &
     local gateway=$!
     for _ in {1..120}; do
         kill -0 "$gateway"
-        ! image edgescribe probe ready >"$work/tmp/probe" 2>&1 || break
+        ! "${image[@]}" edgescribe probe ready >"$work/tmp/probe" 2>&1 || break
         sleep 0.25
     done
     cat "$work/tmp/probe"
-    image edgescribe probe live
+    "${image[@]}" edgescribe probe live
     local sample
-    sample="$(image python -c \
+    sample="$("${image[@]}" python -c \
         'from edge.demo.speech import demo_recordings as r; print(r()[1].path)')"
-    image edgescribe transcribe "$sample" "http://127.0.0.1:$port" | tee "$work/tmp/said"
+    "${image[@]}" edgescribe transcribe "$sample" "http://127.0.0.1:$port" | tee "$work/tmp/said"
     grep -qi 'fail better' "$work/tmp/said"
 
     kill -TERM "$gateway"
@@ -75,7 +74,7 @@ as_user=()
 python=""
 for candidate in "$("$builder" -c 'import sys; print(sys._base_executable)')" \
     "/usr/local/bin/python$version" "/usr/bin/python$version"; do
-    if "${as_user[@]}" "$candidate" -c '' 2>/dev/null; then
+    if "${as_user[@]}" test -x "$candidate"; then
         python="$candidate"
         break
     fi
@@ -91,7 +90,7 @@ chmod 755 "$work"
 mkdir "$work/tmp" "$work/data"
 pip=("$builder" -m pip --disable-pip-version-check -qq)
 echo "collecting wheels"
-"${pip[@]}" wheel --wheel-dir "$work/wheels" "$wheel[embedded]"
+"${pip[@]}" wheel --wheel-dir "$work/wheels" "${wheel}[embedded]"
 echo "installing them into an empty environment"
 "$python" -m venv --without-pip "$work/environment"
 "${pip[@]}" --python "$work/environment/bin/python" install --no-index \

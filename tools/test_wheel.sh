@@ -14,7 +14,7 @@ trap 'rm -rf "$work"' EXIT
 echo "installing $(basename "$wheel") into a fresh environment"
 "$python" -m venv --without-pip "$work/environment"
 "$python" -m pip --python "$work/environment/bin/python" install -qq --disable-pip-version-check \
-    "$wheel[embedded]" --group test
+    "${wheel}[embedded]" --group test
 
 mkdir -p "$work/tree/tests/server"
 cp -r pyproject.toml "$work/tree"
@@ -22,10 +22,11 @@ cp -r tests/native tests/support "$work/tree/tests"
 cp tests/server/test_start.py tests/server/test_tls.py "$work/tree/tests/server"
 
 hidden="$PWD/tools/without_libopus.sh"
+vectors="${EDGESCRIBE_OPUS_VECTORS:-$PWD/../shared/opus_vectors}"
 cd "$work/tree"
 alone() {
     env -i PATH="$work/environment/bin:/usr/bin:/bin" HOME="$work" LANG=C.UTF-8 \
-        EDGESCRIBE_OPUS_VECTORS="${EDGESCRIBE_OPUS_VECTORS-}" "$hidden" "$@"
+        EDGESCRIBE_OPUS_VECTORS="$vectors" "$hidden" "$@"
 }
 alone edgescribe doctor --port 0 | tee "$work/doctor"
 if ! grep -q 'libopus .* at .*/site-packages/edgescribe.libs/libopus' "$work/doctor"; then
