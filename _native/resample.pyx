@@ -23,8 +23,6 @@ from libc.string cimport memmove, memset
 from functools import cache
 from math import gcd
 
-import numpy as np
-
 cdef extern from *:
     """
     #include <stdint.h>
@@ -127,6 +125,9 @@ def _filter(int in_rate_hz, int out_rate_hz):
     round, so that it is laid on the newest samples as they lie in memory, and made to leave a
     constant as it is. Its delay is a whole number of output samples. Kept for all who ask.
     """
+    # A worker that resamples nothing does without its 15 MB.
+    import numpy as np
+
     common = gcd(in_rate_hz, out_rate_hz)
     rows, step = out_rate_hz // common, in_rate_hz // common
     lower_hz = min(in_rate_hz, out_rate_hz)

@@ -48,7 +48,7 @@ class Item:
         """The exponential of the mean logarithmic probability, if any is known."""
         if not self.tokens:
             return None
-        return min(math.exp(self.logprob / self.tokens), 1.0)
+        return math.exp(min(self.logprob / self.tokens, 0.0))
 
 
 class ItemBook:

@@ -163,3 +163,10 @@ def test_no_order_of_events_breaks_it(sequence: list[tuple[str, ...]]) -> None:
         emitted += [int(final.text) for final in book.give_up_waiting()]
     assert len(emitted) == len(set(emitted))
     assert set(emitted) <= set(range(completed))
+
+
+def test_a_probability_above_one_counts_as_certain() -> None:
+    """A service that sends positive logarithms costs no more than a wrong number."""
+    book = ItemBook()
+    (final,) = book.completed("a", "one", logprobs(1e300), None)
+    assert final.confidence == 1.0
