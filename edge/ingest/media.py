@@ -329,7 +329,7 @@ def _info(host: SessionHost, request: SessionRequest) -> Info:
         provider=request.provider or offer.default_provider,
         providers_available=list(offer.available_providers),
         config=InfoConfig(
-            providers_priority=list(offer.available_providers),
+            providers_priority=list(offer.providers_priority),
             force_commit_timeout=offer.force_commit_s,
             session_resume_enabled=False,
             use_dispatcher=request.use_dispatcher,

@@ -73,6 +73,7 @@ class Gateway:
         self.offer = Offer(
             default_provider=recognizers.survey.default,
             available_providers=recognizers.survey.available,
+            providers_priority=recognizers.survey.order,
             known_providers=recognizers.survey.known,
             force_commit_s=supervision.force_commit_timeout_s,
         )

@@ -79,6 +79,8 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     """The recognizer of clients that do not name one."""
     available_providers: tuple[str, ...]
     """Recognizers that can be named, in order of preference."""
+    providers_priority: tuple[str, ...]
+    """Those that serve a client which names none, the first fail-over first."""
     known_providers: tuple[str, ...]
     """All recognizers there is code for."""
     force_commit_s: float

@@ -90,6 +90,7 @@ async def test_the_gateway_introduces_itself_once_unless_told_not_to(shared: Ser
         assert info["sessionId"] == "m1"
         assert info["providersAvailable"][0] == "openai"
         assert "dummy" in info["providersAvailable"]
+        assert info["config"]["providersPriority"] == ["openai"]
         assert info["config"]["forceCommitTimeout"] == 2
     async with client(shared, "sendBack=true&info=false") as media:
         await media.send('{"event":"ping"}')
