@@ -16,6 +16,7 @@ bytes-like ``TypeError``; both before the resampler is touched.
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.math cimport M_PI as pi, sin, sqrt
 from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memmove, memset
@@ -125,9 +126,6 @@ def _filter(int in_rate_hz, int out_rate_hz):
     round, so that it is laid on the newest samples as they lie in memory, and made to leave a
     constant as it is. Its delay is a whole number of output samples. Kept for all who ask.
     """
-    # A worker that resamples nothing does without its 15 MB.
-    import numpy as np
-
     common = gcd(in_rate_hz, out_rate_hz)
     rows, step = out_rate_hz // common, in_rate_hz // common
     lower_hz = min(in_rate_hz, out_rate_hz)
@@ -136,12 +134,45 @@ def _filter(int in_rate_hz, int out_rate_hz):
     )
     length = 2 * delay * step + 1
     columns = -(-length // (rows * TAPS_AT_ONCE)) * TAPS_AT_ONCE
-    times_s = (np.arange(length) - delay * step) / (in_rate_hz * rows)
-    taps = np.zeros(rows * columns)
-    taps[:length] = np.sinc(CUTOFF * lower_hz * times_s) * np.kaiser(length, BETA)
-    bank = taps.reshape(columns, rows).T[:, ::-1]
-    bank = bank / bank.sum(axis=1, keepdims=True)
-    return bank.astype(np.float32).tobytes(), columns, delay
+    bank = PyBytes_FromStringAndSize(NULL, rows * columns * sizeof(float))
+    _design(
+        <float *>PyBytes_AS_STRING(bank), rows, columns, length, delay * step,
+        CUTOFF * lower_hz / (<double>in_rate_hz * rows),
+    )
+    return bank, columns, delay
+
+
+cdef void _design(
+    float *bank, int rows, int columns, int length, int middle, double cutoff
+) noexcept:
+    """Fill ``bank`` with the taps of a windowed sinc; ``cutoff`` is in its own samples."""
+    cdef int row, column, tap
+    cdef double total, place, value
+    for row in range(rows):
+        total = 0.0
+        for column in range(columns):
+            tap = (columns - 1 - column) * rows + row
+            value = 0.0
+            if tap < length:
+                place = pi * cutoff * (tap - middle)
+                value = sin(place) / place if place != 0.0 else 1.0
+                place = (tap - middle) / <double>middle
+                value *= _bessel_i0(BETA * sqrt(1.0 - place * place))
+            bank[row * columns + column] = value
+            total += value
+        for column in range(columns):
+            bank[row * columns + column] /= total
+
+
+cdef double _bessel_i0(double x) noexcept:
+    """The modified Bessel function of the first kind and order zero, by its power series."""
+    cdef double total = 1.0, term = 1.0, half = x / 2.0
+    cdef int order = 1
+    while term > 1e-17 * total:
+        term *= (half / order) * (half / order)
+        total += term
+        order += 1
+    return total
 
 
 @cython.final
