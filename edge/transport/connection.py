@@ -51,6 +51,7 @@ class Connection(WritingHalf):
         "_reading",
         "_receiver",
         "_remote",
+        "_sated",
         "_siblings",
         "_turn_due",
         "bytes_in",
@@ -81,6 +82,7 @@ class Connection(WritingHalf):
         self._held = False  # the receiver has paused
         self._turn_due = False
         self._reading = True
+        self._sated = False  # answered so many pings that reading waits for the sweep
         self._backlog: deque[tuple[int, bytes]] | None = None
         self._backlog_bytes = 0
 
@@ -127,6 +129,9 @@ class Connection(WritingHalf):
     def sweep(self, now_s: float) -> None:
         """Enforce every deadline; called a few times in the shortest of them."""
         self._enforce(now_s, heard_bytes=self.bytes_in, listening=self._reading)
+        if self._sated:
+            self._sated = False
+            self._schedule_turn()
 
     # asyncio's calls
 
@@ -277,7 +282,7 @@ class Connection(WritingHalf):
             self._transport.pause_reading()
 
     def _read_on(self) -> None:
-        if not self._reading and not self._lost:
+        if not self._reading and not self._lost and not self._sated:
             self._reading = True
             self._transport.resume_reading()
 
@@ -288,6 +293,10 @@ class Connection(WritingHalf):
             self._peer_closed(payload)
         elif opcode == PING and not self._mute:
             self._answer_ping(payload)
+            if self._prompt_pongs == 0 and not self._sated:
+                # Messages are paced by the receiver, pings here: read on after the sweep.
+                self._sated = True
+                self._stop_reading()
 
     def _peer_closed(self, payload: bytes) -> None:
         self._deaf = True

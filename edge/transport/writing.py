@@ -13,6 +13,9 @@ from edge.transport.watch import Verdict, Watch
 WRITE_BUFFER_BYTES = 64 * 1024
 """Unsent bytes from which on a pong waits, so that a flood of pings cannot fill the outbox."""
 
+PROMPT_PONGS = 1000
+"""Pings answered between two sweeps; of those beyond, the latest is answered at the next."""
+
 _EMPTY_PING = frames.encode(PING, b"")
 
 
@@ -25,6 +28,7 @@ class WritingHalf(asyncio.Protocol):
         "_mute",
         "_owner",
         "_pong",
+        "_prompt_pongs",
         "_transport",
         "_watch",
         "bytes_out",
@@ -41,7 +45,8 @@ class WritingHalf(asyncio.Protocol):
         self._close: Close | None = None
         self._mute = False  # nothing more may be written
         self._choked = False  # more than the write buffer's limit is unsent
-        self._pong: bytes | None = None  # the latest that had to wait
+        self._pong: bytes | None = None  # payload of the latest that had to wait
+        self._prompt_pongs = PROMPT_PONGS  # left until the next sweep
 
     @property
     def is_open(self) -> bool:
@@ -78,14 +83,15 @@ class WritingHalf(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Unsent bytes have fallen below the limit."""
         self._choked = False
-        pong, self._pong = self._pong, None
-        if pong is not None and not self._mute:
-            self._write(pong)
+        self._send_late_pong()
 
     def _enforce(self, now_s: float, *, heard_bytes: int, listening: bool) -> None:
         """Do what the time demands; the arguments are as for ``Watch.look``."""
         if self._watch.is_cut(now_s):
             self.abort()
+        self._prompt_pongs = PROMPT_PONGS
+        if not self._choked:
+            self._send_late_pong()
         if self._mute:
             return
         verdict = self._watch.look(
@@ -105,12 +111,17 @@ class WritingHalf(asyncio.Protocol):
             self.close(1011, "No answer to a ping")
 
     def _answer_ping(self, payload: bytes) -> None:
-        pong = frames.encode(PONG, payload)
-        if self._choked:
+        if self._choked or self._prompt_pongs == 0:
             # RFC 6455 section 5.5.3: answering only the latest ping is enough.
-            self._pong = pong
+            self._pong = payload
         else:
-            self._write(pong)
+            self._prompt_pongs -= 1
+            self._write(frames.encode(PONG, payload))
+
+    def _send_late_pong(self) -> None:
+        payload, self._pong = self._pong, None
+        if payload is not None and not self._mute:
+            self._write(frames.encode(PONG, payload))
 
     def _send(self, opcode: int, payload: bytes) -> bool:
         if self._mute:
