@@ -4,6 +4,8 @@
 #   make test        the test suite
 #   make bench       the benchmarks
 #   make bench-load  a hundred streams into a running gateway
+#   make hostile     attackers against a running gateway, in full; on a quiet machine
+#   make fuzz        a million damaged inputs through the sanitized native decoders
 #   make lint        format, lint and type checks
 #   make docs        write docs/configuration.md from the settings
 #   make wheel       a wheel in dist/ that brings its own libopus
@@ -25,8 +27,9 @@ SHIPPED := $(shell find edge _native dispatch router -name '*.py' -o -name '*.py
 PYTEST_ARGS ?=
 BENCH_MODE ?= --benchmark-only
 BENCH_ARGS ?=
+FUZZ_ARGS ?=
 
-.PHONY: help demo test bench bench-load lint docs wheel test-wheel prove-image clean
+.PHONY: help demo test bench bench-load hostile fuzz lint docs wheel test-wheel prove-image clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -42,6 +45,12 @@ bench: $(STAMPS)/native
 
 bench-load: $(STAMPS)/native
 	@$(RUN)/python -m bench.load $(BENCH_ARGS)
+
+hostile: $(STAMPS)/native
+	@$(RUN)/python -m pytest tests/hostile --full -s --timeout 600 $(PYTEST_ARGS)
+
+fuzz: $(STAMPS)/native
+	@tools/fuzz.sh $(abspath $(RUN)/python) $(FUZZ_ARGS)
 
 lint: $(STAMPS)/native
 	@$(RUN)/ruff format --check .
