@@ -53,7 +53,12 @@ inside() {
 
     kill -TERM "$gateway"
     wait "$gateway"
-    if pgrep -f "$work/environment" >&2; then
+    # Helpers end by themselves as soon as they see that the main process has gone.
+    for _ in {1..20}; do
+        pgrep -f "$work/environment" >/dev/null || break
+        sleep 0.25
+    done
+    if pgrep -fa "$work/environment" >&2; then
         echo "the gateway left processes behind" >&2
         exit 1
     fi

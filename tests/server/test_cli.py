@@ -154,6 +154,13 @@ def test_doctor_finds_nothing_wrong_here(tmp_path: Path) -> None:
         assert f"ok   {subject}" in done.stdout
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what a process has loaded")
+def test_doctor_says_which_file_libopus_was_loaded_from(tmp_path: Path) -> None:
+    done = edgescribe("doctor", "--port", "0", cwd=tmp_path)
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("ok   libopus"))
+    assert Path(line.partition(" at ")[2].partition(" (")[0]).is_file()
+
+
 def test_doctor_names_what_is_wrong_and_the_line_that_mends_it(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     with socket.create_server((HOST, 0)) as taken:

@@ -12,11 +12,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import pytest
 import trustme
 from websockets.asyncio.client import connect
 
-from tests.support.server import HOST, QUIET_RECOGNIZER, Server, edgescribe, running, wait_until
+from edge.demo.gateway import running as own_gateway
+from tests.support.server import (
+    HOST,
+    QUIET_RECOGNIZER,
+    Server,
+    clean_environment,
+    edgescribe,
+    running,
+    wait_until,
+)
 
 
 class Files(NamedTuple):
@@ -156,6 +166,33 @@ def test_probe_verifies_a_gateway_given_by_its_url(server: Server, files: Files)
     assert doubting.returncode == 1
     assert doubting.stderr.startswith(f"edgescribe: {url} cannot be asked: ")
     assert "certificate" in doubting.stderr
+
+
+def test_client_commands_trust_what_openssl_is_told_to_trust(
+    server: Server, files: Files, tmp_path: Path
+) -> None:
+    dump = tmp_path / "media.jsonl"
+    dump.write_bytes(msgspec.json.encode({"timestamp": 1, "data": '{"event":"ping"}'}) + b"\n")
+    address = f"wss://{server.address}"
+    trusting = edgescribe(
+        "replay", str(dump), address, environment={"SSL_CERT_FILE": str(files.root)}
+    )
+    assert (trusting.returncode, trusting.stderr) == (0, "")
+    doubting = edgescribe("replay", str(dump), address)
+    assert doubting.returncode == 1
+    assert "certificate" in doubting.stderr and doubting.stderr.count("\n") == 1
+
+
+async def test_a_gateway_that_a_command_starts_for_itself_takes_no_certificate(
+    files: Files,
+) -> None:
+    variables = {"EDGESCRIBE_TLS_CERT": str(files.cert), "EDGESCRIBE_TLS_KEY": str(files.key)}
+    environment = clean_environment({**QUIET_RECOGNIZER, **variables})
+    async with (
+        own_gateway(workers=1, environment=environment) as gateway,
+        connect(f"ws://{gateway.address}/transcribe?sendBack=true") as client,
+    ):
+        assert json.loads(await client.recv())["event"] == "info"
 
 
 def test_probe_names_a_cacert_it_cannot_use(tmp_path: Path, files: Files) -> None:
