@@ -146,7 +146,7 @@ class Setting:
             elif get_origin(plain) is Literal and raw not in get_args(plain):
                 raw = raw.lower()
             return self._convert(raw, strict=False)
-        except (msgspec.ValidationError, msgspec.DecodeError, ValueError) as error:
+        except (msgspec.ValidationError, msgspec.DecodeError, ValueError, RecursionError) as error:
             raise self._refused(where, text) from error
 
     def take(self, value: Any, where: str) -> Any:
@@ -298,7 +298,7 @@ def _read_file(file: Path | None, environment: Mapping[str, str]) -> tuple[Path,
         raise SettingError(
             named_by if wanted else DEFAULT_FILE, str(path), f"cannot read it: {reason}"
         ) from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise SettingError(
             named_by if wanted else DEFAULT_FILE, str(path), f"it is not TOML: {error}"
         ) from error

@@ -63,7 +63,7 @@ def read_dump(path: Path) -> Iterator[DumpLine]:
                     continue
                 try:
                     entry = _line_decoder.decode(line)
-                except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                     raise BadDump(f"{path}, line {number}: not a dump's line: {error}") from None
                 if entry.direction == "incoming":
                     yield entry

@@ -100,7 +100,8 @@ def read_wav(path: Path | str) -> Speech:
             frames = file.readframes(file.getnframes())
     except OSError as error:
         raise BadRecording(f"{path} cannot be read: {error.strerror or error}") from None
-    except (wave.Error, EOFError) as error:
+    except (wave.Error, EOFError, RuntimeError) as error:
+        # RuntimeError is what the wave module raises for a chunk that says it is longer than it is.
         raise BadRecording(
             f"{path} is not a PCM WAV file ({str(error) or 'it ends too early'}):"
             f" ffmpeg -i {path} -ac 1 -ar 16000 -c:a pcm_s16le out.wav"
