@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 SLICE = 32
 """Frames decoded at once: between two slices a turn looks at the clock."""
 TURN_SLICES = 8
-TURN_S = 0.002
+TURN_S = 0.001
 """A turn delivers so many slices or takes about so long; then other sockets have theirs."""
 MESSAGE_OVERHEAD_BYTES = 96
 """What a queued message weighs beside its payload, counted against the inbox's bound."""
@@ -146,7 +146,10 @@ class Connection(WritingHalf):
             return
         self._deliver(self._decode(data, SLICE))
         if self._held or self._decoder.pending:
-            self._turn()
+            if self._owner.turns_due:
+                self._settle()
+            else:
+                self._turn()
 
     def eof_received(self) -> None:
         """The peer will send no more: without a close frame that is an abnormal end."""
@@ -267,9 +270,10 @@ class Connection(WritingHalf):
     def _schedule_turn(self) -> None:
         if not self._turn_due:
             self._turn_due = True
-            self._owner.loop.call_soon(self._take_turn)
+            self._owner.queue_turn(self)
 
-    def _take_turn(self) -> None:
+    def take_turn(self) -> None:
+        """Called by the registry when it is this connection's turn."""
         self._turn_due = False
         if self._held:
             self._queue(b"")

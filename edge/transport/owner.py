@@ -18,6 +18,15 @@ class Owner(Protocol):
     loop: asyncio.AbstractEventLoop
     settings: LaneSettings
 
+    @property
+    def turns_due(self) -> bool:
+        """Whether connections wait for their turn."""
+        ...
+
+    def queue_turn(self, connection: Connection) -> None:
+        """Call ``take_turn`` in a later turn of the event loop, after those that waited before."""
+        ...
+
     def forget(self, connection: Connection) -> None:
         """The receiver has been told that the connection is over."""
         ...

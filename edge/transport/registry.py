@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import time
+from collections import deque
 
 import msgspec
 
-from edge.transport.connection import Connection
+from edge.transport.connection import TURN_S, Connection
 from edge.transport.settings import LaneSettings
 
 _LONGEST_SWEEP_S = 1.0
@@ -51,6 +53,7 @@ class Lanes:
         self._none_open.set()
         self._sweeping = False
         self._farewell: tuple[int, str] | None = None
+        self._turns: deque[Connection] = deque()
         self._counts = LaneCounts()
         self._sweep_every_s = _sweep_interval_s(self.settings)
 
@@ -108,6 +111,21 @@ class Lanes:
         if self._farewell is not None:
             connection.close(*self._farewell)
 
+    @property
+    def turns_due(self) -> bool:
+        """Whether connections wait for their turn."""
+        return bool(self._turns)
+
+    def queue_turn(self, connection: Connection) -> None:
+        """Give a connection its turn after those that wait already.
+
+        However many have more than a read's worth to deliver, all of them together hold the event
+        loop for little more than one connection's turn at a time.
+        """
+        if not self._turns:
+            self.loop.call_soon(self._take_turns)
+        self._turns.append(connection)
+
     def forget(self, connection: Connection) -> None:
         """A connection is over and its receiver knows."""
         self._open.discard(connection)
@@ -129,6 +147,22 @@ class Lanes:
             self._counts.crashes += 1
         else:
             self._counts.violations += 1
+
+    def _take_turns(self) -> None:
+        turns = self._turns
+        ends_s = time.perf_counter() + TURN_S
+        try:
+            # Those that are not done queue up behind the others again.
+            for _ in range(len(turns)):
+                try:
+                    turns[0].take_turn()
+                finally:
+                    turns.popleft()
+                if time.perf_counter() >= ends_s:
+                    break
+        finally:
+            if turns:
+                self.loop.call_soon(self._take_turns)
 
     def _sweep(self) -> None:
         if not self._open:

@@ -236,6 +236,38 @@ async def test_a_flooding_peer_does_not_starve_its_neighbour() -> None:
         await lively.leave()
 
 
+async def test_many_floods_together_hold_a_neighbour_up_no_longer_than_one() -> None:
+    """Turns are handed round: each of 30 floods is worth many turns of the event loop."""
+    async with serving() as server:
+
+        def work(data: bytes) -> None:
+            until_s = time.perf_counter() + 0.0001
+            while time.perf_counter() < until_s:
+                pass
+
+        lively = await RawClient.connect(server)
+        flooders = [await RawClient.connect(server) for _ in range(30)]
+        flooded = [await server.recorder(1 + n) for n in range(30)]
+        for recorder, flooder in zip(flooded, flooders, strict=True):
+            recorder.on_message = work
+            flooder.send(masked(TEXT, b"x") * 1000)
+        for recorder in flooded:
+            await recorder.received(1)
+
+        def delivered() -> int:
+            return sum(len(recorder.messages) for recorder in flooded)
+
+        before = delivered()
+        lively.send(masked(PING, b"?"))
+        assert await lively.frame() == (PONG, b"?")
+        assert delivered() - before < 600
+        assert delivered() < 30_000
+        for recorder, flooder in zip(flooded, flooders, strict=True):
+            await recorder.received(1000)
+            await flooder.leave()
+        await lively.leave()
+
+
 async def test_a_flood_of_pings_is_answered_in_part_and_starves_nobody() -> None:
     """RFC 6455 5.5.3: of pings that come too fast the latest is answered."""
     async with serving() as server:
