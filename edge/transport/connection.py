@@ -22,10 +22,10 @@ from edge.transport.writing import WritingHalf
 
 logger = logging.getLogger(__name__)
 
-SLICE = 32
+SLICE = 8
 """Frames decoded at once: between two slices a turn looks at the clock."""
-TURN_SLICES = 8
-TURN_S = 0.001
+TURN_SLICES = 32
+TURN_S = 0.0005
 """A turn delivers so many slices or takes about so long; then other sockets have theirs."""
 MESSAGE_OVERHEAD_BYTES = 96
 """What a queued message weighs beside its payload, counted against the inbox's bound."""
