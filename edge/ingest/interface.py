@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Protocol
 
 import msgspec
@@ -18,10 +17,6 @@ class UpgradeRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Percent-encoded path without the query."""
     query: str = ""
     """Raw query string without the question mark."""
-    headers: Mapping[str, str] = {}
-    """Request headers with lower-case names."""
-    remote: str = ""
-    """Peer address for logs."""
 
 
 class Refusal(msgspec.Struct, frozen=True):

@@ -218,8 +218,6 @@ class Worker:
             UpgradeRequest(
                 path=request.path,
                 query=request.query_string,
-                headers=dict(request.headers.items()),
-                remote=f"{request.ip}:{request.port}",
             )
         )
 

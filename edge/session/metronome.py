@@ -50,5 +50,5 @@ class Metronome:
             except Exception as error:
                 members.pop(key, None)
                 self._on_error(key, error)
-        if members:
+        if members and self._timer is None:
             self._arm()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from edge.session.metronome import Metronome
+from edge.session.metronome import INTERVAL_S, Metronome
 
 
 async def test_members_are_called_until_they_leave_and_a_failing_one_is_dropped() -> None:
@@ -32,3 +32,20 @@ async def test_members_are_called_until_they_leave_and_a_failing_one_is_dropped(
     await asyncio.wait_for(asyncio.to_thread(lambda: None), 5)
     metronome.stop()
     assert len(beats) == count
+
+
+async def test_a_member_that_brings_another_does_not_hasten_the_beat() -> None:
+    metronome = Metronome(lambda key, error: None)
+    done = asyncio.Event()
+    beats: list[float] = []
+
+    def tick(now_s: float) -> None:
+        beats.append(now_s)
+        metronome.add(len(beats), lambda now_s: None)
+        if len(beats) == 10:
+            done.set()
+
+    metronome.add("first", tick)
+    await asyncio.wait_for(done.wait(), 5)
+    metronome.stop()
+    assert beats[-1] - beats[0] >= 8 * INTERVAL_S
