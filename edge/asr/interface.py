@@ -19,13 +19,18 @@ import msgspec
 from edge.errors import RecognizerError
 
 
+Source = Literal["opus", "ogg", "pcm"]
+"""How a track's audio comes in: bare Opus packets, Opus packets in Ogg, or uncoded."""
+
+
 class AudioWanted(msgspec.Struct, frozen=True):
     """The form of audio a recognizer takes."""
 
-    encoding: Literal["pcm16", "opus"] = "pcm16"
-    """``pcm16``: mono 16-bit little-endian. ``opus``: packets as they came."""
+    encoding: Literal["pcm16", "opus", "ogg"] = "pcm16"
+    """``pcm16``: mono 16-bit little-endian. ``opus``: packets as they came, nothing decoded.
+    ``ogg``: the same packets in pages of one logical Ogg stream (RFC 7845)."""
     rate_hz: int = 24000
-    """Sample rate of pcm16; one of 8000, 12000, 16000, 24000, 48000."""
+    """Sample rate of pcm16; one of 8000, 12000, 16000, 24000, 48000. 48000 of the others."""
 
 
 class StreamRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +40,12 @@ class StreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the track, unique in this worker; for logs and message ids only."""
     language: str | None = None
     """Language hint as the client gave it (``lang``), unchanged."""
+    source: Source = "opus"
+    """How the track's audio comes in; the stream was opened for what ``wants_for`` said of it."""
+    labels: tuple[str, ...] = ()
+    """The client's ``tag`` parameters: labels for the service's records."""
+    mip_opt_out: bool | None = None
+    """The client's ``deepgram_mip_opt_out``; None leaves it to the setting."""
 
 
 class Interim(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +55,8 @@ class Interim(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     confidence: float | None = None
     language: str | None = None
+    speaker: int | None = None
+    """Who of several on one track said it, where the service tells them apart."""
 
 
 class Final(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +72,7 @@ class Final(msgspec.Struct, frozen=True, kw_only=True):
     end_ms: float
     confidence: float | None = None
     language: str | None = None
+    speaker: int | None = None
 
 
 class StreamEnded(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +93,8 @@ class RecognizerStream(ABC):
     def send(self, audio: bytes) -> None:
         """Queue audio; never blocks and never raises. Order is kept.
 
-        ``audio`` is a whole number of samples, or one Opus packet. A stream that has failed drops
+        ``audio`` is a whole number of samples, one Opus packet, or whole Ogg pages, as ``wants_for``
+        said. A stream that has failed drops
         it: the supervisor still holds it and will replay it.
         """
 
@@ -91,6 +106,13 @@ class RecognizerStream(ABC):
     @abstractmethod
     def commit(self) -> None:
         """Ask for a final of what was sent so far; never blocks. A no-op if nothing is open."""
+
+    def share(self, context: str) -> bool:
+        """Tell what others of the session have just said; whether the service can use it.
+
+        ``context`` replaces what was shared before. Never blocks.
+        """
+        return False
 
     @abstractmethod
     async def drain(self) -> None:
@@ -117,7 +139,11 @@ class Recognizer(ABC):
     @property
     @abstractmethod
     def wants(self) -> AudioWanted:
-        """The audio its streams take."""
+        """The audio its streams take, whatever comes in."""
+
+    def wants_for(self, source: Source) -> AudioWanted:
+        """The audio a stream takes for this source, if that makes a difference."""
+        return self.wants
 
     @abstractmethod
     async def open(self, request: StreamRequest, emit: Emit) -> RecognizerStream:

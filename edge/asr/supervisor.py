@@ -239,6 +239,7 @@ class Supervisor:
                 timestamp_unix_ms=now_ms,
                 confidence=interim.confidence,
                 language=interim.language,
+                speaker=interim.speaker,
             )
         )
 
@@ -263,6 +264,7 @@ class Supervisor:
                 timestamp_unix_ms=heard_ms or time.time_ns() // 1_000_000,
                 confidence=final.confidence,
                 language=final.language,
+                speaker=final.speaker,
             )
         )
 

@@ -24,3 +24,5 @@ class Transcript(msgspec.Struct, frozen=True, kw_only=True):
     """From 0 to 1."""
     language: str | None = None
     """As the recognizer reports it."""
+    speaker: int | None = None
+    """Who of several on one track said it, where the recognizer tells them apart."""

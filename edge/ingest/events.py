@@ -221,6 +221,7 @@ class TranscriptionResult(msgspec.Struct, frozen=True, kw_only=True):
     participant: Participant
     timestamp: int
     language: str | UnsetType = UNSET
+    speaker: int | UnsetType = UNSET
     start_ms: int | UnsetType = UNSET
     end_ms: int | UnsetType = UNSET
 

@@ -317,6 +317,7 @@ def _result(line: SpokenLine, with_times: bool) -> TranscriptionResult:
         participant=Participant(endpoint[1] if endpoint else line.tag, line.tag),
         timestamp=transcript.timestamp_unix_ms,
         language=transcript.language or UNSET,
+        speaker=UNSET if transcript.speaker is None else transcript.speaker,
         start_ms=round(line.start_ms) if with_times else UNSET,
         end_ms=round(line.end_ms) if with_times else UNSET,
     )
