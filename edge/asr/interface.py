@@ -18,7 +18,6 @@ import msgspec
 
 from edge.errors import RecognizerError
 
-
 Source = Literal["opus", "ogg", "pcm"]
 """How a track's audio comes in: bare Opus packets, Opus packets in Ogg, or uncoded."""
 
@@ -93,9 +92,9 @@ class RecognizerStream(ABC):
     def send(self, audio: bytes) -> None:
         """Queue audio; never blocks and never raises. Order is kept.
 
-        ``audio`` is a whole number of samples, one Opus packet, or whole Ogg pages, as ``wants_for``
-        said. A stream that has failed drops
-        it: the supervisor still holds it and will replay it.
+        ``audio`` is a whole number of samples, one Opus packet, or whole Ogg pages, as
+        ``wants_for`` said. A stream that has failed drops it: the supervisor still holds it and
+        will replay it.
         """
 
     @property
