@@ -556,6 +556,52 @@ def encode_masked(int opcode, object payload, bytes key not None, *, bint fin=Tr
     return _encode(opcode, payload, fin, <const uint8_t *>PyBytes_AS_STRING(key))
 
 
+def encode_masked_many(int opcode, list payloads not None, bytes keys not None):
+    """Unfragmented frames as a client sends them, one after another, for a single write.
+
+    ``opcode`` is TEXT or BINARY, each payload ``bytes`` of at most 65,535 bytes. ``keys`` holds
+    four unpredictable bytes for each; ``ValueError`` if it holds fewer.
+    """
+    cdef Py_ssize_t count = len(payloads)
+    cdef Py_ssize_t total = 0
+    cdef Py_ssize_t size
+    cdef const uint8_t *key = <const uint8_t *>PyBytes_AS_STRING(keys)
+    cdef const uint8_t *source
+    cdef uint8_t *out
+    cdef bytes frames
+    cdef bytes payload
+    if opcode != _TEXT and opcode != _BINARY:
+        raise ValueError(f"opcode {opcode} is not one of messages")
+    if PyBytes_GET_SIZE(keys) < 4 * count:
+        raise ValueError(f"{count} frames need {4 * count} bytes of keys, not {len(keys)}")
+    for payload in payloads:
+        if payload is None:
+            raise TypeError("a payload is bytes")
+        size = PyBytes_GET_SIZE(payload)
+        if size > 65535:
+            raise ValueError(f"a payload of {size} bytes is too long to be sent with others")
+        total += size + (6 if size <= 125 else 8)
+    frames = PyBytes_FromStringAndSize(NULL, total)
+    out = <uint8_t *>PyBytes_AS_STRING(frames)
+    for payload in payloads:
+        source = <const uint8_t *>PyBytes_AS_STRING(payload)
+        size = PyBytes_GET_SIZE(payload)
+        out[0] = <uint8_t>(0x80 | opcode)
+        if size <= 125:
+            out[1] = <uint8_t>(0x80 | size)
+            out += 2
+        else:
+            out[1] = 0x80 | 126
+            out[2] = <uint8_t>(size >> 8)
+            out[3] = <uint8_t>size
+            out += 4
+        memcpy(out, key, 4)
+        _unmask(out + 4, source, size, _load_key(key))
+        out += 4 + size
+        key += 4
+    return frames
+
+
 def close_payload(int code, str reason not None=""):
     """Payload of a close frame; ``reason`` is cut to 123 bytes between characters.
 

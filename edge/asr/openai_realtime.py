@@ -7,29 +7,15 @@ it. Source: OpenAI API reference, Realtime, transcription sessions.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import email.utils
-import ssl
-import time
 from typing import Annotated, Any, ClassVar, Literal
-from urllib.parse import urlsplit
 
 import msgspec
-from websockets.exceptions import InvalidHandshake, InvalidStatus
 
 from edge.asr.interface import AudioWanted, Emit, Recognizer, RecognizerStream, StreamRequest
 from edge.asr.openai_events import RATE_HZ, Transcription, session_update
 from edge.asr.openai_stream import OpenAICounts, OpenAIStream
-from edge.asr.upstream import Upstream, connect
-from edge.errors import (
-    RecognizerBusy,
-    RecognizerClosed,
-    RecognizerError,
-    RecognizerRefused,
-    RecognizerTimeout,
-    SettingError,
-)
+from edge.asr.service import Service
+from edge.errors import SettingError
 from edge.option import option
 
 SERVER_VAD: dict[str, Any] = {
@@ -91,9 +77,13 @@ class OpenAIRecognizer(Recognizer):
 
     def __init__(self, settings: OpenAISettings) -> None:
         self._settings = settings
-        self._url = _checked_url(settings.openai_realtime_url)
+        self._service = Service(
+            "OpenAI",
+            settings.openai_realtime_url,
+            url_setting="OPENAI_REALTIME_URL",
+            key_setting="OPENAI_API_KEY",
+        )
         self._turn_detection = _checked_turn_detection(settings.openai_turn_detection)
-        self._tls: ssl.SSLContext | None = None
         self.counts: OpenAICounts = OpenAICounts()
         """For metrics; only grows."""
 
@@ -102,8 +92,7 @@ class OpenAIRecognizer(Recognizer):
         return AudioWanted(encoding="pcm16", rate_hz=RATE_HZ)
 
     async def start(self) -> None:
-        if urlsplit(self._url).scheme == "wss":
-            self._tls = await asyncio.to_thread(ssl.create_default_context)
+        await self._service.start()
 
     async def open(self, request: StreamRequest, emit: Emit) -> RecognizerStream:
         """See ``Recognizer.open``.
@@ -111,9 +100,8 @@ class OpenAIRecognizer(Recognizer):
         Audio may follow at once: the service takes the configuration before it. If it refuses it,
         the stream ends with ``RecognizerRefused``.
         """
-        if self._tls is None:
-            await self.start()
-        connection = await self._connect()
+        headers, subprotocols = self._credentials()
+        connection = await self._service.connect(headers=headers, subprotocols=subprotocols)
         transcription = Transcription(
             model=self._settings.openai_model,
             language=request.language or None,
@@ -121,29 +109,6 @@ class OpenAIRecognizer(Recognizer):
         )
         update = session_update(self._settings.openai_session, transcription, self._turn_detection)
         return OpenAIStream(connection, update, emit, self.counts)
-
-    async def _connect(self) -> Upstream:
-        headers, subprotocols = self._credentials()
-        try:
-            return await connect(
-                self._url, headers=headers, subprotocols=subprotocols, tls=self._tls
-            )
-        except InvalidStatus as error:
-            raise _status_error(error) from error
-        except ssl.SSLCertVerificationError as error:
-            raise RecognizerRefused(
-                f"OpenAI: the certificate of {_host(self._url)} is not trusted: "
-                f"{error.verify_message}"
-            ) from error
-        except TimeoutError as error:
-            raise RecognizerTimeout(f"OpenAI: {_host(self._url)} does not answer") from error
-        except OSError as error:
-            reason = error.strerror or type(error).__name__
-            raise RecognizerClosed(f"OpenAI: cannot reach {_host(self._url)}: {reason}") from error
-        except InvalidHandshake as error:
-            raise RecognizerClosed(
-                f"OpenAI: {_host(self._url)} did not complete the WebSocket handshake"
-            ) from error
 
     def _credentials(self) -> tuple[dict[str, str], list[str]]:
         key = self._settings.openai_api_key or ""
@@ -159,13 +124,6 @@ class OpenAIRecognizer(Recognizer):
         return headers, []
 
 
-def _checked_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("ws", "wss") or not parts.hostname:
-        raise SettingError("OPENAI_REALTIME_URL", _host(url), "it is a ws:// or wss:// address")
-    return url
-
-
 def _checked_turn_detection(value: dict[str, Any] | None) -> dict[str, Any] | None:
     if value is None or value == {"type": "none"}:
         return None
@@ -175,33 +133,3 @@ def _checked_turn_detection(value: dict[str, Any] | None) -> dict[str, Any] | No
             "OPENAI_TURN_DETECTION", shown, 'it is null or a JSON object with a "type"'
         )
     return value
-
-
-def _host(url: str) -> str:
-    """The address without path, query and credentials: what may stand in a log."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-
-
-def _status_error(error: InvalidStatus) -> RecognizerError:
-    status = error.response.status_code
-    text = f"OpenAI answered {status} to the connection"
-    if status in (408, 425, 429) or status >= 500:
-        return RecognizerBusy(text, _retry_after_s(error.response.headers.get("Retry-After")))
-    hint = {
-        401: "; check OPENAI_API_KEY",
-        403: "; the key has no access",
-        404: "; check OPENAI_REALTIME_URL",
-    }
-    return RecognizerRefused(text + hint.get(status, ""))
-
-
-def _retry_after_s(value: str | None) -> float | None:
-    """Seconds of a Retry-After header, which holds seconds or a date (RFC 9110 section 10.2.3)."""
-    if value is None:
-        return None
-    with contextlib.suppress(ValueError):
-        return max(float(int(value)), 0.0)
-    with contextlib.suppress(ValueError, TypeError):
-        return max(email.utils.parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
-    return None

@@ -30,12 +30,12 @@ from edge.asr.openai_events import (
     plain,
 )
 from edge.asr.openai_items import ItemBook
+from edge.asr.service import Outbox, ending_error
 from edge.asr.upstream import Ending, Upstream
 from edge.errors import (
     RecognizerBusy,
     RecognizerClosed,
     RecognizerError,
-    RecognizerRefused,
     RecognizerTimeout,
 )
 from edge.logs import get_logger
@@ -48,8 +48,6 @@ ANSWER_S = 20.0
 """A service that sends nothing at all for so long after a commit is taken for dead."""
 ORDER_S = 2.0
 """How long a final waits for the items spoken before it."""
-REFUSING_CODES = frozenset({1008, 3000, 3003})
-"""Close codes for policy violation, unauthorized and forbidden (IANA WebSocket registry)."""
 
 
 class OpenAICounts(msgspec.Struct):
@@ -74,9 +72,7 @@ class OpenAIStream(RecognizerStream):
         self._emit = emit
         self._counts = counts
         self._book = ItemBook()
-        self._outbox: list[bytes] = []
-        """PCM that the connection could not take yet; an empty piece is a commit."""
-        self._queued_bytes = 0
+        self._outbox = Outbox(connection)
         self._accepted = False
         """Whether the service took the configuration: it acknowledged it, or works by it."""
         self._heard_s = 0.0
@@ -92,16 +88,18 @@ class OpenAIStream(RecognizerStream):
         if self._ended or not audio:
             return
         self._book.sent(audio)
-        self._put(audio)
+        self._outbox.put(self._append, audio, len(audio) / BYTES_PER_MS)
+        if self._outbox.queued_ms > MOST_QUEUED_MS:
+            self._end(RecognizerBusy("OpenAI takes audio more slowly than it is spoken"))
 
     @property
     def backlog_ms(self) -> float:
-        return self._queued_bytes / BYTES_PER_MS
+        return self._outbox.queued_ms
 
     def commit(self) -> None:
         if self._ended or not self._book.commit():
             return
-        self._put(b"")
+        self._outbox.put(self._connection.send_text, COMMIT)
         if "answer" not in self._timers:
             self._later("answer", ANSWER_S, self._check_answer)
 
@@ -128,30 +126,14 @@ class OpenAIStream(RecognizerStream):
 
     def writable(self) -> None:
         """Send on what had to wait."""
-        sent = 0
-        for piece in self._outbox:
-            if not self._connection.is_writable:
-                break
-            self._write(piece)
-            self._queued_bytes -= len(piece)
-            sent += 1
-        del self._outbox[:sent]
+        self._outbox.flush()
 
     def ended(self, ending: Ending) -> None:
         """The connection is gone, though nobody closed it here."""
-        self._end(self._ending_error(ending))
+        self._end(ending_error("OpenAI", ending, accepted=self._accepted, plain=plain))
 
-    def _put(self, piece: bytes) -> None:
-        if self._connection.is_writable and not self._outbox:
-            self._write(piece)
-            return
-        self._outbox.append(piece)
-        self._queued_bytes += len(piece)
-        if self._queued_bytes > MOST_QUEUED_MS * BYTES_PER_MS:
-            self._end(RecognizerBusy("OpenAI takes audio more slowly than it is spoken"))
-
-    def _write(self, piece: bytes) -> None:
-        self._connection.send_text(append(piece) if piece else COMMIT)
+    def _append(self, pcm: bytes) -> None:
+        self._connection.send_text(append(pcm))
 
     def _take(self, message: bytes) -> None:
         self._heard_s = self._loop.time()
@@ -222,16 +204,6 @@ class OpenAIStream(RecognizerStream):
 
         self._timers[name] = self._loop.call_later(delay_s, due)
 
-    def _ending_error(self, ending: Ending) -> RecognizerError:
-        if ending.code is None:
-            return RecognizerClosed("OpenAI: the connection was lost")
-        text = f"OpenAI closed the connection with {ending.code}"
-        if ending.reason:
-            text += f": {plain(ending.reason)}"
-        if ending.code in REFUSING_CODES and not self._accepted:
-            return RecognizerRefused(text)
-        return RecognizerClosed(text)
-
     def _tell(self, event: StreamEvent | None) -> None:
         if event is not None and not self._ended:
             self._emit(event)
@@ -244,7 +216,6 @@ class OpenAIStream(RecognizerStream):
             timer.cancel()
         self._timers.clear()
         self._outbox.clear()
-        self._queued_bytes = 0
         self._counts.items_evicted += self._book.evicted
         self._note_settled()
         self._emit(StreamEnded(error=error))

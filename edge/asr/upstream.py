@@ -180,7 +180,7 @@ class _Opening(asyncio.Protocol):
 
 
 class Upstream(asyncio.Protocol):
-    """An open connection: ``listen``, then ``send_text``; ``close`` whatever happened."""
+    """An open connection: ``listen``, then send messages; ``close`` whatever happened."""
 
     __slots__ = (
         "_choked",
@@ -233,6 +233,15 @@ class Upstream(asyncio.Protocol):
     def send_text(self, message: bytes) -> None:
         """Send a text message, if ``is_writable``; nothing else is checked."""
         self._transport.write(frames.encode_masked(TEXT, message, next(_keys)))
+
+    def send_binary(self, message: bytes) -> None:
+        """Send a binary message, on the conditions of ``send_text``."""
+        self._transport.write(frames.encode_masked(BINARY, message, next(_keys)))
+
+    def send_binary_many(self, messages: list[bytes]) -> None:
+        """Send binary messages of up to 65,535 bytes in one write, like ``send_binary``."""
+        keys = os.urandom(4 * len(messages))
+        self._transport.write(frames.encode_masked_many(BINARY, messages, keys))
 
     async def close(self) -> None:
         """Shake hands and hang up within ``CLOSE_S``; cancelling it hangs up at once. Idempotent.

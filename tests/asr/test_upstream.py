@@ -139,15 +139,23 @@ async def test_messages_are_sent_masked_and_headers_go_with_the_request() -> Non
     async def script(wire: Wire) -> None:
         wires.append(wire)
         await wire.accept()
-        got.append(await wire.frame())
-        got.append(await wire.frame())
+        while len(got) < 5:
+            got.append(await wire.frame())
 
     async with service(script) as url:
         connection = await opened(url, Ear())
         connection.send_text(b"hello")
-        await until(lambda: got)
+        connection.send_binary(b"\xff\0")
+        connection.send_binary_many([b"one", bytes(700)])
+        await until(lambda: len(got) == 4)
         await connection.close()
-    assert got == [(frames.TEXT, b"hello"), (frames.CLOSE, b"\x03\xe8")]
+    assert got == [
+        (frames.TEXT, b"hello"),
+        (frames.BINARY, b"\xff\0"),
+        (frames.BINARY, b"one"),
+        (frames.BINARY, bytes(700)),
+        (frames.CLOSE, b"\x03\xe8"),
+    ]
     assert b"GET /v1?intent=x HTTP/1.1\r\n" in wires[0].request
     assert b"Authorization: Bearer k\r\n" in wires[0].request
     assert b"extensions" not in wires[0].request.lower(), "no compression"

@@ -27,6 +27,37 @@ def test_client_frames_undo_to_the_payload(size: int) -> None:
     assert frames.Decoder(1 << 20).decode(frame) == [(frames.BINARY, payload)]
 
 
+@given(
+    payloads=st.lists(st.binary(max_size=300) | st.integers(0, 65535).map(bytes), max_size=6),
+    spare=st.integers(0, 3),
+)
+def test_many_frames_are_those_made_one_by_one(payloads: list[bytes], spare: int) -> None:
+    keys = bytes(range(7, 7 + 4 * len(payloads) + spare))
+    one_by_one = b"".join(
+        frames.encode_masked(frames.BINARY, payload, keys[4 * at : 4 * at + 4])
+        for at, payload in enumerate(payloads)
+    )
+    assert frames.encode_masked_many(frames.BINARY, payloads, keys) == one_by_one
+
+
+@pytest.mark.parametrize(
+    ("opcode", "payloads", "error"),
+    [
+        (frames.PING, [b""], ValueError),
+        (frames.CONTINUATION, [b""], ValueError),
+        (frames.BINARY, [b"", b""], ValueError),
+        (frames.BINARY, [bytes(65536)], ValueError),
+        (frames.BINARY, [None], TypeError),
+        (frames.BINARY, [bytearray(2)], TypeError),
+    ],
+)
+def test_many_frames_refuse_what_they_cannot_send(
+    opcode: int, payloads: list[bytes], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        frames.encode_masked_many(opcode, payloads, b"\1\2\3\4")
+
+
 def test_fragments_and_any_buffer() -> None:
     assert frames.encode(frames.TEXT, bytearray(b"ab"), fin=False) == b"\x01\x02ab"
     assert frames.encode(frames.CONTINUATION, memoryview(b"cd")) == b"\x80\x02cd"
