@@ -61,14 +61,18 @@ class Interim(msgspec.Struct, frozen=True, kw_only=True):
 class Final(msgspec.Struct, frozen=True, kw_only=True):
     """The finished text of an utterance; a blank one only tells how far audio is dealt with.
 
-    Times are milliseconds of audio since this stream's first sample; ``end_ms`` bounds what may be
-    forgotten: no audio before it will be needed again.
+    Times are milliseconds of audio since this stream's first sample. Finals may overlap, and come
+    in another than the spoken order.
     """
 
     item_id: str
     text: str
     start_ms: float
     end_ms: float
+    dealt_ms: float | None = None
+    """All audio before this has its text, none of it will be needed again; None is ``end_ms``.
+    Earlier than that while an item spoken before still waits for its text, or where the end is a
+    guess."""
     confidence: float | None = None
     language: str | None = None
     speaker: int | None = None
@@ -86,7 +90,26 @@ Emit = Callable[[StreamEvent], None]
 
 
 class RecognizerStream(ABC):
-    """One open connection to a recognizer for one track. Not safe to share between tracks."""
+    """One open connection to a recognizer for one track. Not safe to share between tracks.
+
+    A service may stop to answer without closing. Its stream is replaced, and the audio replayed,
+    when ``turn_open`` holds and nothing has been heard for ``silent_limit_s`` seconds; without such
+    a limit the service is asked by ``probe`` first. A stream that overrides nothing is not judged.
+    """
+
+    silent_limit_s: float | None = None
+    """How long silence in an open turn proves the service dead; None if it is quiet by design."""
+    heard_s: float = 0.0
+    """``time.monotonic()`` when the service's newest message came, whatever it said."""
+
+    @property
+    def turn_open(self) -> bool:
+        """Whether the service owes something: speech has begun, or text or an answer is due."""
+        return False
+
+    def probe(self) -> bool:
+        """Ask the service for a sign of life; False if there is no way to ask. Never blocks."""
+        return False
 
     @abstractmethod
     def send(self, audio: bytes) -> None:
