@@ -15,29 +15,23 @@ import asyncio
 import gc
 import os
 import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from itertools import islice
-from pathlib import Path
+from collections.abc import Sequence
 
 import msgspec
 import uvloop
 
 from _native.opus import Decoder
+from bench.load_bed import cores, pin_all, pss_kb, speech_packets, stand_in
 from bench.load_client import LoadClient
 from bench.load_upstream import INTERIM_S, INTERIMS_PER_FINAL
 from edge.audio.steps import Step, StepKind
-from edge.demo.bridge import Line, encode_frames
 from edge.demo.gateway import GatewayProcess, cpu_s, running
 from edge.demo.latency import percentile
-from edge.demo.speech import demo_recordings, read_wav
 
 RATE_HZ = 24000
 PACKETS_PER_S = 50
-LOOP_PACKETS = 200
 SETTLE_S = 5.0
 FLOOR_DECODERS = 20
 FLOOR_ROUNDS = 40
@@ -64,7 +58,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     pss_kb_per_tag: float
     held_kb_per_tag: float
     """Of which the packets since the last final, which a replay would need: a mean of 2 s."""
-    idle_pss_kb: int
+    idlepss_kb: int
     packets_sent: int
     packets_received: int
     client_late_ms: float
@@ -79,25 +73,19 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def speech_packets() -> list[bytes]:
-    """Four seconds of speech at 32 kbit/s, from 1.3 s on, when the first sentence begins."""
-    frames = encode_frames(read_wav(demo_recordings()[0].path), Line(fec=False, dtx=False))
-    return [payload for payload, _ in islice(frames, 65, 65 + LOOP_PACKETS)]
-
-
 async def measure(sessions: int, tags: int, seconds: float) -> Load:
     """Run one load."""
-    gateway_core, other_core = _cores()
+    gateway_core, other_core = cores()
     packets = speech_packets()
-    with _upstream(other_core) as upstream_port:
+    with stand_in(other_core) as upstream:
         environment = {
             **os.environ,
             "OPENAI_API_KEY": "bench",
-            "OPENAI_REALTIME_URL": f"ws://127.0.0.1:{upstream_port}/v1/realtime",
+            "OPENAI_REALTIME_URL": f"ws://127.0.0.1:{upstream.port}/v1/realtime",
         }
         os.sched_setaffinity(0, {gateway_core})
         async with running(workers=1, environment=environment) as gateway:
-            _pin_all(os.getpid(), other_core)
+            pin_all(os.getpid(), other_core)
             return await _run(gateway, gateway_core, packets, sessions, tags, seconds)
 
 
@@ -110,16 +98,16 @@ async def _run(
     seconds: float,
 ) -> Load:
     # One session first, so that what a worker loads once is not charged to the streams.
-    warm_up = LoadClient(gateway.port, 1, 5, packets)
-    await warm_up.open(QUERY)
+    warm_up = LoadClient(gateway.port, packets)
+    await warm_up.open(sessions=1, tags=5, query=QUERY)
     await warm_up.stream(4)
     await warm_up.close()
     await asyncio.sleep(2)
-    idle = {pid: _pss_kb(pid) for pid in gateway.pids()}
+    idle = {pid: pss_kb(pid) for pid in gateway.pids()}
     counted = (await gateway.metrics())["otp_client_audio_chunks_total"]
 
-    client = LoadClient(gateway.port, sessions, tags, packets)
-    await client.open(QUERY)
+    client = LoadClient(gateway.port, packets)
+    await client.open(sessions=sessions, tags=tags, query=QUERY)
     await client.stream(SETTLE_S)
     gc.collect()
     gc.freeze()
@@ -129,7 +117,7 @@ async def _run(
     used = {pid: cpu_s(pid) - before[pid] for pid in idle}
     ended_s = time.monotonic()
     worker = max(used, key=lambda pid: used[pid])
-    grown_kb = _pss_kb(worker) - idle[worker]
+    grown_kb = pss_kb(worker) - idle[worker]
     await client.close()
     await asyncio.sleep(1.5)
     received = (await gateway.metrics())["otp_client_audio_chunks_total"] - counted
@@ -152,7 +140,7 @@ async def _run(
         results=len(delays_ms),
         pss_kb_per_tag=grown_kb / streams,
         held_kb_per_tag=_held_kb(packets),
-        idle_pss_kb=idle[worker],
+        idlepss_kb=idle[worker],
         packets_sent=client.sent,
         packets_received=received,
         client_late_ms=client.latest_ms,
@@ -191,50 +179,6 @@ def _held_kb(packets: Sequence[bytes]) -> float:
     return sum(sizes) / len(sizes) * PACKETS_PER_S * UPSTREAM_FINAL_S / 2 / 1024
 
 
-@contextmanager
-def _upstream(core: int) -> Iterator[int]:
-    """The stand-in for the recognizer, in a process of its own; gives its port."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bench.load_upstream"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    try:
-        assert process.stdout is not None
-        port = int(process.stdout.readline())
-        _pin_all(process.pid, core)
-        yield port
-    finally:
-        process.terminate()
-        process.communicate()
-
-
-def _cores() -> tuple[int, int]:
-    """A core for the gateway and one for all that loads it; the same where there is but one."""
-    cores = sorted(os.sched_getaffinity(0))
-    return cores[-1], cores[0]
-
-
-def _pin_all(pid: int, core: int) -> None:
-    """Keep all threads of a process on one core."""
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        os.sched_setaffinity(int(thread.name), {core})
-
-
-def _pss_kb(pid: int) -> int:
-    """A process's share of the memory it maps, in kB, but for the pages of files.
-
-    Those are code; its share of them rises and falls with any other process that maps the same
-    libraries, by megabytes when some Python somewhere ends.
-    """
-    sizes_kb = {
-        name: int(size.split()[0])
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
-        for name, _, size in [line.partition(":")]
-    }
-    return sizes_kb["Pss"] - sizes_kb.get("Pss_File", 0)
-
-
 def table(load: Load) -> str:
     """The figures for a person."""
     rows = (
@@ -259,7 +203,7 @@ def table(load: Load) -> str:
         (
             "memory per tag",
             f"{load.pss_kb_per_tag:.1f} kB, of which the packets since the last final"
-            f" {load.held_kb_per_tag:.1f} kB (idle worker {load.idle_pss_kb / 1024:.1f} MB)",
+            f" {load.held_kb_per_tag:.1f} kB (idle worker {load.idlepss_kb / 1024:.1f} MB)",
         ),
     )
     return "\n".join(f"{name:<24}{value}" for name, value in rows)

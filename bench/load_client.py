@@ -19,6 +19,7 @@ from typing import cast
 import msgspec
 
 FRAME_S = 0.020
+CLOSE_WITHIN_S = 20.0
 _TICK_S = 0.001
 _STAMP = re.compile(rb"t(\d{9,})")
 
@@ -44,6 +45,8 @@ class Session(asyncio.Protocol):
         self.closed: asyncio.Future[None] = self._loop.create_future()
         self.transport: asyncio.Transport | None = None
         self.sequence = 0
+        self.is_leaving = False
+        """Whether its end is its own doing."""
         self._upgraded = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -103,6 +106,19 @@ class Session(asyncio.Protocol):
         del received[: start + length]
         return opcode, payload
 
+    async def end(self) -> None:
+        """Leave as a bridge does, with ``session-end``, and wait until the gateway has closed."""
+        self.is_leaving = True
+        self.send(b'{"event":"session-end","event":"session-end"}')
+        await asyncio.wait([self.closed], timeout=CLOSE_WITHIN_S)
+        self.drop()
+
+    def drop(self) -> None:
+        """Be gone without a word."""
+        self.is_leaving = True
+        if self.transport is not None:
+            self.transport.abort()
+
     def send(self, text: bytes) -> None:
         """Send a text message."""
         self._write(0x81, text)
@@ -122,7 +138,7 @@ class Stream:
     """One tag of a session, looping over the same packets from an offset of its own."""
 
     def __init__(self, session: Session, tag: str, payloads: Sequence[bytes], offset: int) -> None:
-        self._session = session
+        self.session = session
         self._tag = tag.encode()
         self._payloads = payloads
         self._offset = offset
@@ -131,16 +147,16 @@ class Stream:
 
     def start(self) -> None:
         """Announce the tag."""
-        self._session.sequence += 1
-        self._session.send(
+        self.session.sequence += 1
+        self.session.send(
             b'{"event":"start","sequenceNumber":"%d","start":{"tag":"%b","mediaFormat":'
             b'{"encoding":"opus","sampleRate":48000,"channels":2}},"event":"start"}'
-            % (self._session.sequence, self._tag)
+            % (self.session.sequence, self._tag)
         )
 
     def send(self) -> None:
         """Send the next packet."""
-        session = self._session
+        session = self.session
         session.sequence += 1
         index = self.sent
         self.sent = index + 1
@@ -158,46 +174,46 @@ class Stream:
 
 
 class LoadClient:
-    """All sessions of a run; ``open``, then ``stream``, then ``close``."""
+    """The sessions and streams of a run; ``open``, then ``stream``, then ``close``."""
 
-    def __init__(self, port: int, sessions: int, tags: int, packets: Sequence[bytes]) -> None:
+    def __init__(self, port: int, packets: Sequence[bytes]) -> None:
         self._port = port
-        self._names = [f"load-{number}" for number in range(sessions)]
-        self._tags = tags
         self._payloads = [base64.b64encode(packet) for packet in packets]
         self._sessions: list[Session] = []
-        self._streams: list[Stream] = []
+        self.streams: list[Stream] = []
+        """They send in turn; one may be put in another's place at any time."""
         self.arrivals: list[Arrival] = []
+        self.sent = 0
+        """Packets."""
         self.latest_ms = 0.0
         """How far the client itself has been behind its pace."""
 
-    @property
-    def sent(self) -> int:
-        """Packets sent so far."""
-        return sum(stream.sent for stream in self._streams)
-
-    async def open(self, query: str) -> None:
+    async def open(self, *, sessions: int, tags: int, query: str) -> None:
         """Connect all sessions and announce all tags."""
-        loop = asyncio.get_running_loop()
-        for name in self._names:
-            _, session = await loop.create_connection(
-                lambda name=name: Session(name, self.arrivals, query),  # type: ignore[misc]
-                "127.0.0.1",
-                self._port,
-            )
-            await session.opened
+        for number in range(sessions):
+            session = await self.connect(f"load-{number}", query)
             self._sessions.append(session)
-            for tag in range(self._tags):
-                number = len(self._streams)
-                self._streams.append(
-                    Stream(session, f"{number:08x}-{tag}", self._payloads, 7 * number)
-                )
-        for stream in self._streams:
+            for tag in range(tags):
+                count = len(self.streams)
+                self.streams.append(self.stream_of(session, f"{count:08x}-{tag}", 7 * count))
+        for stream in self.streams:
             stream.start()
+
+    async def connect(self, name: str, query: str) -> Session:
+        """One more session."""
+        _, session = await asyncio.get_running_loop().create_connection(
+            lambda: Session(name, self.arrivals, query), "127.0.0.1", self._port
+        )
+        await session.opened
+        return session
+
+    def stream_of(self, session: Session, tag: str, offset: int) -> Stream:
+        """A tag of a session, which begins with the packet at ``offset``."""
+        return Stream(session, tag, self._payloads, offset)
 
     async def stream(self, seconds: float) -> None:
         """Send at the pace of speech for so long."""
-        streams = self._streams
+        streams = self.streams
         gap_s = FRAME_S / len(streams)
         began_s = time.monotonic()
         total = round(seconds / gap_s)
@@ -207,14 +223,10 @@ class LoadClient:
             self.latest_ms = max(self.latest_ms, (due - sent - 1) * gap_s * 1000)
             for number in range(sent, due):
                 streams[number % len(streams)].send()
+            self.sent += due - sent
             sent = due
             await asyncio.sleep(_TICK_S)
 
-    async def close(self, timeout_s: float = 20) -> None:
+    async def close(self) -> None:
         """End all sessions as a bridge does and wait until the gateway has closed them."""
-        for session in self._sessions:
-            session.send(b'{"event":"session-end","event":"session-end"}')
-        await asyncio.wait([session.closed for session in self._sessions], timeout=timeout_s)
-        for session in self._sessions:
-            if session.transport is not None:
-                session.transport.abort()
+        await asyncio.gather(*(session.end() for session in self._sessions))

@@ -2,8 +2,9 @@
 
     python -m bench.load_upstream
 
-Prints its port, then serves until its standard input closes. Audio is skipped by length; every
-connection gets an interim each 0.5 s and a final each 4 s whose text ends with ``t<ns>``, the
+Prints its port, then serves until its standard input closes; to each line read there it answers
+with the numbers of connections opened so far and of those still open. Audio is skipped by length;
+every connection gets an interim each 0.5 s and a final each 4 s whose text ends with ``t<ns>``, the
 monotonic clock when it was sent (the same clock in all processes of a machine). The finals of all
 connections are spread over the 4 s, as those of people who speak are.
 """
@@ -30,7 +31,13 @@ _SMALL_BYTES = 2000
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _ITEM = "conversation.item.input_audio_transcription"
 _items = itertools.count(1)
-_connections = itertools.count()
+
+
+class Connections:
+    """How many there have been and are."""
+
+    opened = 0
+    open = 0
 
 
 class Upstream(asyncio.BufferedProtocol):
@@ -43,7 +50,7 @@ class Upstream(asyncio.BufferedProtocol):
         self._open = False
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._beats = next(_connections) % INTERIMS_PER_FINAL
+        self._beats = Connections.opened % INTERIMS_PER_FINAL
         self._audio_bytes = 0
         self._item = ""
         self._item_start_ms = 0
@@ -51,9 +58,12 @@ class Upstream(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        Connections.opened += 1
+        Connections.open += 1
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
+        Connections.open -= 1
         if self._timer is not None:
             self._timer.cancel()
 
@@ -191,7 +201,8 @@ async def serve() -> None:
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Upstream, "127.0.0.1", 0, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
-    await loop.run_in_executor(None, sys.stdin.read)
+    while await loop.run_in_executor(None, sys.stdin.readline):
+        print(Connections.opened, Connections.open, flush=True)
     server.close()
 
 

@@ -70,6 +70,11 @@ LOOP_DELAY = Histogram(
     "How late a worker's timer ran; a busy or blocked event loop shows here first",
     buckets=(0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
 )
+TASKS = Gauge(
+    "edgescribe_tasks",
+    "asyncio tasks; without sessions as many as after the start, or something was left behind",
+    multiprocess_mode="livesum",
+)
 BUILD_INFO = Gauge(
     "edgescribe_build_info",
     "Always 1; the labels say what runs",

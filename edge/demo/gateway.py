@@ -74,11 +74,8 @@ class GatewayProcess:
     async def metrics(self) -> Counter[str]:
         """Each counter of ``/metrics``: the sum over its labels by its name, and each labelled
         value as ``name/value`` (``name/value/value`` for two labels)."""
-        text = await asyncio.to_thread(self._get, "/metrics")
-        if text is None:
-            raise self.failed("did not answer /metrics")
         counters: Counter[str] = Counter()
-        for family in text_string_to_metric_families(text):
+        for family in text_string_to_metric_families(await self.metrics_text()):
             for sample in family.samples:
                 if sample.name == f"{family.name}_total":
                     counters[sample.name] += round(sample.value)
@@ -86,6 +83,13 @@ class GatewayProcess:
                         labelled = "/".join((sample.name, *sample.labels.values()))
                         counters[labelled] += round(sample.value)
         return counters
+
+    async def metrics_text(self) -> str:
+        """The body of ``/metrics``."""
+        text = await asyncio.to_thread(self._get, "/metrics")
+        if text is None:
+            raise self.failed("did not answer /metrics")
+        return text
 
     def pids(self) -> list[int]:
         """The processes of the gateway, its own first; empty where there is no ``/proc``."""

@@ -231,6 +231,7 @@ class Worker:
                 self._take_share()
                 if beat % FLUSH_EVERY_BEATS == 0:
                     metrics.FLUSHER.flush()
+                    metrics.TASKS.set(len(asyncio.all_tasks()))
             except Exception as error:
                 faults.note("a worker could not report", level="error", exc_info=error)
             due_s = loop.time() + BEAT_INTERVAL_S
