@@ -11,7 +11,7 @@ A recognizer is one module in ``edge.asr`` that defines a ``Recognizer`` subclas
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal
 
 import msgspec
@@ -119,6 +119,14 @@ class RecognizerStream(ABC):
         ``wants_for`` said. A stream that has failed drops it: the supervisor still holds it and
         will replay it.
         """
+
+    def send_packets(self, packets: Sequence[bytes]) -> None:
+        """Queue a batch of Opus packets, as ``send`` would each; for streams that want ``opus``.
+
+        Those that can write a batch at once override it. ``packets`` is theirs to keep.
+        """
+        for packet in packets:
+            self.send(packet)
 
     @property
     @abstractmethod

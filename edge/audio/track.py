@@ -1,21 +1,29 @@
-"""A track: one speaker's packets in, PCM for any number of recognizers out, now or again."""
+"""A track: one speaker's packets in, audio for any number of recognizers out, now or again."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Literal
 
+from edge.audio.packets import DeliverPackets, PacketRenderer
 from edge.audio.pcm import PcmFormat
 from edge.audio.renderer import Deliver, Renderer
 from edge.audio.ring import ReplayRing
 from edge.audio.sequencer import Sequencer
 from edge.audio.settings import TrackSettings
 from edge.audio.stats import TrackStats
-from edge.audio.steps import CLOCK_HZ, Step
+from edge.audio.steps import CLOCK_HZ, Step, StepKind
 from edge.audio.timeline import Timeline
 
-__all__ = ["AudioTrack", "Deliver", "Feed", "TrackStats"]
+__all__ = ["AudioTrack", "Deliver", "DeliverPackets", "Encoding", "Feed", "Source", "TrackStats"]
 
+Source = Literal["opus", "ogg", "pcm"]
+"""How a track's audio comes in: bare Opus packets, Opus packets in a container, or uncoded."""
+Encoding = Literal["pcm16", "opus", "ogg"]
+"""What a feed delivers; see ``AudioTrack.open_feed``."""
+
+_PCM = StepKind.PCM
 _SAMPLES_PER_MS = CLOCK_HZ // 1000
 _MOST_UNPLAYED = CLOCK_HZ // 5
 """Steps that a live feed lets gather before it plays them, in samples."""
@@ -30,7 +38,7 @@ class AudioTrack:
     decoded. All methods belong to one thread; ``now_s`` is a monotonic clock's time.
     """
 
-    __slots__ = ("_batch_ms", "_live", "_ring", "_sequencer", "_stats")
+    __slots__ = ("_batch_ms", "_live", "_ring", "_sequencer", "_source", "_stats")
 
     def __init__(self, settings: TrackSettings) -> None:
         self._stats = TrackStats()
@@ -38,6 +46,26 @@ class AudioTrack:
         self._ring = ReplayRing(settings.replay_ms, self._stats)
         self._batch_ms = settings.asr_batch_ms
         self._live: tuple[Feed, ...] = ()
+        self._source: Source = "opus"
+
+    @property
+    def source(self) -> Source:
+        """How the audio comes in now. What is kept may have come in another way."""
+        return self._source
+
+    def source_at(self, at_ms: float) -> Source:
+        """How the audio from ``at_ms`` on came in: what a feed that begins there will meet first.
+
+        Audio that came in packets is told apart by ``source`` only.
+        """
+        ring = self._ring
+        number, _ = ring.find(math.floor(at_ms * _SAMPLES_PER_MS))
+        for later in range(number, ring.count):
+            kind = ring.step(later).kind
+            if kind is not StepKind.SILENCE:
+                packets: Source = "opus" if self._source == "pcm" else self._source
+                return "pcm" if kind is _PCM else packets
+        return self._source
 
     @property
     def stats(self) -> TrackStats:
@@ -86,6 +114,10 @@ class AudioTrack:
         It sends Opus packets, or PCM of this format; what came before is played first.
         """
         self._keep(self._sequencer.restart(pcm))
+        self._source = "opus" if pcm is None else "pcm"
+        if pcm is not None:
+            for feed in self._live:
+                feed._meet_pcm()
 
     def tick(self, now_s: float) -> None:
         """Do what time alone brings about; to be called every 20 ms, nearly free when idle.
@@ -105,16 +137,43 @@ class AudioTrack:
         """Audio before ``until_ms`` will not be needed again."""
         self._ring.forget(math.floor(until_ms * _SAMPLES_PER_MS))
 
-    def open_feed(self, rate_hz: int, from_ms: float, deliver: Deliver) -> Feed:
-        """Play from ``from_ms`` on, or from the oldest audio kept, as PCM at ``rate_hz``.
+    def open_feed(
+        self,
+        rate_hz: int,
+        from_ms: float,
+        deliver: Deliver,
+        encoding: Encoding = "pcm16",
+        *,
+        deliver_packets: DeliverPackets | None = None,
+        on_form_changed: Callable[[], None] | None = None,
+    ) -> Feed:
+        """Play from ``from_ms`` on, or from the oldest audio kept, in the form of ``encoding``.
 
-        ``deliver`` gets batches of mono 16-bit little-endian samples. It is called from ``packet``,
-        ``tick``, ``finish`` and ``Feed.pump``; it may pause or close the feed, not pump it.
-        Nothing is played before ``Feed.pump`` is called. Raises ``BadArgument`` for a rate that
-        Opus does not know.
+        * ``pcm16``: each call of ``deliver`` brings a batch of mono 16-bit little-endian samples
+          at ``rate_hz``, whatever came in.
+        * ``opus``: each call of ``deliver_packets`` brings the packets of a batch, in order;
+          without it ``deliver`` is called once for each. Packets are as they came; silence is
+          silent packets, a loss one packet with empty frames (``edge.audio.packets``).
+          ``rate_hz`` is not looked at, nothing is decoded.
+        * ``ogg``: each call of ``deliver`` brings whole pages with such packets, of one logical
+          stream that begins with its headers.
+
+        PCM is never encoded: an ``opus`` or ``ogg`` feed ends where the track's audio becomes PCM.
+        It has delivered what came before, ``form_changed`` is true from then on, and
+        ``on_form_changed`` is called once; the rest is for a ``pcm16`` feed from
+        ``delivered_ms`` on. ``source_at`` says beforehand what a feed will meet.
+
+        All are called from ``packet``, ``tick``, ``finish``, ``restart`` and ``Feed.pump``; they
+        may pause or close the feed, not pump it. Nothing is played before ``Feed.pump`` is called.
+        Raises ``BadArgument`` for a rate that Opus does not know.
         """
-        renderer = Renderer(rate_hz, self._batch_ms, deliver)
-        return Feed(self, self._ring, renderer, from_ms, self._batch_ms * _SAMPLES_PER_MS)
+        renderer: Renderer | PacketRenderer
+        if encoding == "pcm16":
+            renderer = Renderer(rate_hz, self._batch_ms, deliver)
+        else:
+            renderer = PacketRenderer(self._batch_ms, deliver_packets or _one_by_one(deliver))
+        batch = self._batch_ms * _SAMPLES_PER_MS
+        return Feed(self, self._ring, renderer, from_ms, batch, on_form_changed)
 
     def _wake(self, now_s: float) -> None:
         was_idle = self._sequencer.is_idle
@@ -141,6 +200,14 @@ class AudioTrack:
         self._live = tuple(other for other in self._live if other is not feed)
 
 
+def _one_by_one(deliver: Deliver) -> DeliverPackets:
+    def deliver_packets(packets: Sequence[bytes]) -> None:
+        for packet in packets:
+            deliver(packet)
+
+    return deliver_packets
+
+
 class Feed:
     """Plays a track to one recognizer: first what is kept, in slices, then batch by batch.
 
@@ -157,6 +224,7 @@ class Feed:
         "_is_live",
         "_lead",
         "_missing",
+        "_on_form_changed",
         "_places",
         "_position",
         "_pumping",
@@ -164,10 +232,17 @@ class Feed:
         "_ring",
         "_start",
         "_track",
+        "form_changed",
     )
 
     def __init__(
-        self, track: AudioTrack, ring: ReplayRing, renderer: Renderer, from_ms: float, batch: int
+        self,
+        track: AudioTrack,
+        ring: ReplayRing,
+        renderer: Renderer | PacketRenderer,
+        from_ms: float,
+        batch: int,
+        on_form_changed: Callable[[], None] | None,
     ) -> None:
         self._track = track
         self._ring = ring
@@ -185,6 +260,9 @@ class Feed:
         self._is_live = False
         self._pumping = False
         self._closed = False
+        self._on_form_changed = on_form_changed
+        self.form_changed = False
+        """Whether it has come to audio that it cannot deliver; see ``AudioTrack.open_feed``."""
 
     @property
     def start_ms(self) -> float:
@@ -193,7 +271,7 @@ class Feed:
 
     @property
     def delivered_ms(self) -> float:
-        """The audio millisecond up to which PCM was handed over."""
+        """The audio millisecond up to which audio was handed over."""
         return (self._position - self._renderer.waiting) / _SAMPLES_PER_MS
 
     def audio_ms(self, stream_ms: float) -> float:
@@ -207,24 +285,31 @@ class Feed:
         """Play about ``limit_ms`` more of what is kept; True when the feed has caught up.
 
         It is live from then on. Decoding takes about 1 ms per second of audio: callers with other
-        work to do ask for a second or two at a time. A closed feed has nothing left to play: True.
+        work to do ask for a second or two at a time. A feed that was closed, or whose form changed,
+        has nothing left to play: True.
         """
-        if self._is_live or self._closed:
+        if self._is_live or self._closed or self.form_changed:
             return True
         ring = self._ring
         budget = limit_ms * _SAMPLES_PER_MS
         self._pumping = True
         while self._pumping:
+            if self._cursor < ring.first:
+                self._pass_over_dropped()
             if self._cursor == ring.count:
+                if self._track.source == "pcm" and self._meet_pcm():
+                    break
                 self._is_live = True
                 self._await_batch()
                 self._track._go_live(self)
                 break  # its last batch may have paused it
             if budget <= 0:
                 break
+            if ring.step(self._cursor).kind is _PCM and self._meet_pcm():
+                break
             budget -= self._play_next()
         self._pumping = False
-        return self._is_live or self._closed
+        return self._is_live or self._closed or self.form_changed
 
     def pause(self) -> None:
         """Leave live, or end the running ``pump``, so that new audio waits in the track."""
@@ -237,7 +322,20 @@ class Feed:
         """Deliver nothing more. Idempotent."""
         self.pause()
         self._closed = True
+        self._on_form_changed = None
         self._renderer.stop()
+
+    def _meet_pcm(self) -> bool:
+        """What follows is PCM: true if that is the end of this feed."""
+        if isinstance(self._renderer, Renderer):
+            return False
+        self._flush()
+        self.pause()
+        self._renderer.flush()
+        self.form_changed = True
+        if self._on_form_changed is not None:
+            self._on_form_changed()
+        return True
 
     def _note(self, step: Step) -> None:
         """A step was added to the track while this feed is live."""
