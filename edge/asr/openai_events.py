@@ -8,11 +8,11 @@ events (transcription sessions), and the older ``transcription_session.update`` 
 from __future__ import annotations
 
 import binascii
-import re
 from typing import Any, Literal
 
 import msgspec
 
+from edge.asr.service import decode_tagged, plain
 from edge.errors import RecognizerBusy, RecognizerClosed, RecognizerError, RecognizerRefused
 
 RATE_HZ = 24000
@@ -205,12 +205,7 @@ ServerEvent = (
 )
 
 
-class _Kind(msgspec.Struct, frozen=True):
-    type: str
-
-
 _KINDS = frozenset(kind.__struct_config__.tag for kind in ServerEvent.__args__)
-_kind_decoder = msgspec.json.Decoder(_Kind)
 _event_decoder: msgspec.json.Decoder[ServerEvent] = msgspec.json.Decoder(ServerEvent)
 
 
@@ -219,20 +214,11 @@ def decode(message: bytes) -> ServerEvent | None:
 
     Raises ``msgspec.DecodeError`` for what is not JSON or not in its type's form.
     """
-    if _kind_decoder.decode(message).type not in _KINDS:
-        return None
-    return _event_decoder.decode(message)
+    return decode_tagged(_event_decoder, _KINDS, message)
 
 
 COMMIT_EMPTY = "input_audio_buffer_commit_empty"
-_KEY_TEXT = re.compile(r"\bsk-[^\s\"',.]+")
-_MOST_ERROR_CHARACTERS = 300
 _REFUSALS = frozenset({"authentication_error", "permission_error", "insufficient_quota"})
-
-
-def plain(message: str) -> str:
-    """A message of the service fit for logs and clients: it may quote parts of the key."""
-    return _KEY_TEXT.sub("***", message)[:_MOST_ERROR_CHARACTERS]
 
 
 def as_error(details: ErrorDetails, *, accepted: bool) -> RecognizerError:

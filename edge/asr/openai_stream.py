@@ -27,10 +27,9 @@ from edge.asr.openai_events import (
     append,
     as_error,
     decode,
-    plain,
 )
 from edge.asr.openai_items import ItemBook
-from edge.asr.service import Outbox, ending_error
+from edge.asr.service import Outbox, ending_error, plain
 from edge.asr.upstream import Ending, Upstream
 from edge.errors import (
     RecognizerBusy,

@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import email.utils
+import re
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+import msgspec
 from websockets.exceptions import InvalidHandshake, InvalidStatus
 
 from edge.asr.upstream import Ending, Upstream, connect
@@ -29,6 +32,9 @@ from edge.errors import (
 
 REFUSING_CODES = frozenset({1008, 3000, 3003})
 """Close codes for policy violation, unauthorized and forbidden (IANA WebSocket registry)."""
+_KEY_TEXT = re.compile(r"\bsk-[^\s\"',.]+|\b[0-9a-fA-F]{32,}\b")
+_MOST_ERROR_CHARACTERS = 300
+_T = TypeVar("_T")
 
 
 class Service:
@@ -109,11 +115,11 @@ class Outbox:
 
     def __init__(self, connection: Upstream) -> None:
         self._connection = connection
-        self._waiting: deque[tuple[Callable[[bytes], None], bytes, float]] = deque()
+        self._waiting: deque[tuple[Callable[[Any], None], Any, float]] = deque()
         self.queued_ms = 0.0
         """Audio that waits."""
 
-    def put(self, send: Callable[[bytes], None], piece: bytes, audio_ms: float = 0.0) -> None:
+    def put(self, send: Callable[[_T], None], piece: _T, audio_ms: float = 0.0) -> None:
         """Call ``send`` with ``piece``, which holds so much audio, now or as soon as possible.
 
         ``send`` may encode it first, so that what waits is small.
@@ -168,6 +174,33 @@ def ending_error(
     if ending.code in REFUSING_CODES and not accepted:
         return RecognizerRefused(text)
     return RecognizerClosed(text)
+
+
+def plain(message: str) -> str:
+    """A message of a service fit for logs and clients: it may quote parts of the key."""
+    return _KEY_TEXT.sub("***", message)[:_MOST_ERROR_CHARACTERS]
+
+
+class _Kind(msgspec.Struct, frozen=True):
+    type: str
+
+
+_kind_decoder = msgspec.json.Decoder(_Kind)
+
+
+def decode_tagged(
+    decoder: msgspec.json.Decoder[_T], kinds: Collection[str], message: bytes
+) -> _T | None:
+    """A message told by its ``type``, or None for a type that is not one of ``kinds``.
+
+    Raises ``msgspec.DecodeError`` for what is not JSON or not in its type's form.
+    """
+    try:
+        return decoder.decode(message)
+    except msgspec.ValidationError:
+        if _kind_decoder.decode(message).type in kinds:
+            raise
+        return None
 
 
 def retry_after_s(value: str | None) -> float | None:

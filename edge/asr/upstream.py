@@ -30,7 +30,7 @@ from edge.version import VERSION
 
 _log = get_logger("edge.asr.upstream")
 
-PING_S = 20.0
+PING_S = 15.0
 """A service is asked for a sign of life so often, and given up if none came since the last time."""
 CLOSE_S = 1.0
 """How long the closing handshake may take."""
