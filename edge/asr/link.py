@@ -22,6 +22,7 @@ from edge.asr.interface import (
 )
 from edge.asr.observer import RecognizerObserver
 from edge.asr.settings import SupervisorSettings
+from edge.asr.turns import Turns
 from edge.audio.track import AudioTrack, Feed
 from edge.errors import RecognizerClosed, RecognizerError, RecognizerTimeout
 from edge.logs import get_logger
@@ -155,8 +156,8 @@ class Link:
             await self._sleep(BACKLOG_POLL_S)
             return
         self._stalled_s = None
+        await Turns.here().mine()
         self._live = feed.pump(SLICE_MS)
-        await asyncio.sleep(0)
 
     def _check_stall(self, now_s: float, backlog_ms: float) -> None:
         """End a stream that has taken no audio at all for too long."""

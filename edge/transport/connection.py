@@ -22,11 +22,13 @@ from edge.transport.writing import WritingHalf
 
 logger = logging.getLogger(__name__)
 
-SLICE = 8
+SLICE = 4
 """Frames decoded at once: between two slices a turn looks at the clock."""
-TURN_SLICES = 32
-TURN_S = 0.0005
+TURN_SLICES = 64
+TURN_S = 0.0003
 """A turn delivers so many slices or takes about so long; then other sockets have theirs."""
+BIG_READ_BYTES = 16 * 1024
+"""While others wait for their turn, a read of more than this waits for its own from the start."""
 MESSAGE_OVERHEAD_BYTES = 96
 """What a queued message weighs beside its payload, counted against the inbox's bound."""
 LINGER_S = 1.0
@@ -144,12 +146,14 @@ class Connection(WritingHalf):
             else:
                 self._decode(data, 0)
             return
-        self._deliver(self._decode(data, SLICE))
+        others_wait = self._owner.turns_due
+        first = 0 if others_wait and len(data) > BIG_READ_BYTES else SLICE
+        self._deliver(self._decode(data, first))
         if self._held or self._decoder.pending:
-            if self._owner.turns_due:
+            if others_wait:
                 self._settle()
             else:
-                self._turn()
+                self._turn(time.perf_counter() + TURN_S)
 
     def eof_received(self) -> None:
         """The peer will send no more: without a close frame that is an abnormal end."""
@@ -168,16 +172,13 @@ class Connection(WritingHalf):
 
     # Inbound
 
-    def _turn(self) -> None:
-        """Deliver what waits, queued or not decoded yet, until a turn's budget is spent."""
-        ends_s = 0.0
+    def _turn(self, ends_s: float) -> None:
+        """Deliver what waits, queued or not decoded yet: a slice, and more until ``ends_s``."""
         for _ in range(TURN_SLICES):
             if self._held or not (self._backlog or (self._decoder.pending and not self._deaf)):
                 break
             self._deliver(self._next_items())
-            if ends_s == 0.0:
-                ends_s = time.perf_counter() + TURN_S
-            elif time.perf_counter() >= ends_s:
+            if time.perf_counter() >= ends_s:
                 break
         self._settle()
 
@@ -272,13 +273,13 @@ class Connection(WritingHalf):
             self._turn_due = True
             self._owner.queue_turn(self)
 
-    def take_turn(self) -> None:
-        """Called by the registry when it is this connection's turn."""
+    def take_turn(self, ends_s: float) -> None:
+        """Deliver until ``ends_s`` (``time.perf_counter``): this connection's turn has come."""
         self._turn_due = False
         if self._held:
             self._queue(b"")
         else:
-            self._turn()
+            self._turn(ends_s)
 
     def _stop_reading(self) -> None:
         if self._reading and not self._lost:

@@ -155,7 +155,7 @@ class Lanes:
             # Those that are not done queue up behind the others again.
             for _ in range(len(turns)):
                 try:
-                    turns[0].take_turn()
+                    turns[0].take_turn(ends_s)
                 finally:
                     turns.popleft()
                 if time.perf_counter() >= ends_s:
