@@ -12,6 +12,7 @@ import msgspec
 
 from _native.opus import InvalidPacket, packet_has_fec, packet_samples
 from edge.audio.numbering import Numbering
+from edge.audio.origin import MediaOrigin
 from edge.audio.pcm import PcmFormat, PcmIntake
 from edge.audio.settings import TrackSettings
 from edge.audio.stats import TrackStats
@@ -62,11 +63,14 @@ class Sequencer:
         "_idle_after_s",
         "_max_gap",
         "_numbers",
+        "_offset",
+        "_origin",
         "_patience_s",
         "_pcm",
         "_postponed",
         "_reorder_packets",
         "_reorder_wait_s",
+        "_returning",
         "_silence",
         "_slack",
         "_stats",
@@ -78,7 +82,9 @@ class Sequencer:
         "wake_s",
     )
 
-    def __init__(self, settings: TrackSettings, stats: TrackStats) -> None:
+    def __init__(
+        self, settings: TrackSettings, stats: TrackStats, origin: MediaOrigin | None = None
+    ) -> None:
         self._reorder_packets = settings.reorder_packets
         self._reorder_wait_s = settings.reorder_wait_ms / 1000
         self._idle_after_s = settings.idle_fill_after_ms / 1000
@@ -95,6 +101,11 @@ class Sequencer:
         """Media time of the end of what was put out."""
         self._anchored = False
         """Whether a timestamp has ever set the clock."""
+        self._origin = origin or MediaOrigin()
+        self._offset = 0
+        """Session time minus media time."""
+        self._returning = True
+        """Whether the next timestamp may be on another time base than those before."""
         self._frame = _FRAME
         """Length of the last packet."""
         self._concealed = 0
@@ -172,6 +183,21 @@ class Sequencer:
             self._set_frame(_FRAME)
             self._settle()
         return steps
+
+    def rejoin(self, origin: MediaOrigin) -> Sequence[Step]:
+        """Packets come over another connection now: their numbers and their time base are new."""
+        steps = self.flush()
+        self._numbers.release()
+        self._origin, self._returning = origin, True
+        self._settle()
+        return steps
+
+    def now_ms(self, now_s: float) -> float | None:
+        """What the session's clock says, going by the last packet; None before the first."""
+        if self.last_packet_s is None:
+            return None
+        last_ms = self.timeline.map_ms((self.end - self._idle) / _SAMPLES_PER_MS)
+        return last_ms + 1000 * (now_s - self.last_packet_s)
 
     def flush(self) -> Sequence[Step]:
         """Give up waiting for missing packets."""
@@ -272,6 +298,8 @@ class Sequencer:
 
     def _play(self, packet: _Arrival, lost: int, steps: list[Step]) -> None:
         """Put out a packet and before it whatever fills the time that is missing."""
+        if self._returning and packet.timestamp is not None:
+            self._rebase(packet.timestamp, packet.arrived_s)
         owed = self._owed(packet.timestamp, lost)
         self._fill_gap(owed, lost, packet, steps)
         if packet.timestamp is not None:
@@ -300,12 +328,20 @@ class Sequencer:
         if has_sound:
             self.speech_end = self.end
 
+    def _rebase(self, timestamp: int, now_s: float) -> None:
+        """Go on counting in the time base of a new connection, from the same session time."""
+        offset = self._origin.offset(timestamp, now_s)
+        if self._anchored:
+            self._clock += self._offset - offset
+        self._offset = offset
+        self._returning = False
+
     def _set_clock(self, timestamp: int) -> None:
         """What is put out next has this media time."""
         slack = self._slack + timestamp - self._clock
         if not self._anchored or abs(slack) >= _TOLERANCE:
             self._stats.jumps += self._anchored
-            self.timeline.mark(self.end, timestamp)
+            self.timeline.mark(self.end, timestamp + self._offset)
             slack = 0
         self._anchored = True
         self._slack = slack
@@ -398,7 +434,9 @@ class Sequencer:
 
     def _settle(self) -> None:
         """Choose between the short and the long way for the next packet, and the next tick."""
-        self._unsettled = bool(self._held or self._idle or self._concealed or self._pcm)
+        self._unsettled = bool(
+            self._held or self._idle or self._concealed or self._pcm or self._returning
+        )
         if self._held:
             self.wake_s = self._waited_until_s()
         elif self.last_packet_s is not None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from edge.audio.packets import DeliverPackets, PacketRenderer
+from edge.audio.origin import MediaOrigin
 from edge.audio.pcm import PcmFormat
 from edge.audio.renderer import Deliver, Renderer
 from edge.audio.ring import ReplayRing
@@ -40,12 +41,13 @@ class AudioTrack:
 
     __slots__ = ("_batch_ms", "_live", "_ring", "_sequencer", "_source", "_stats")
 
-    def __init__(self, settings: TrackSettings) -> None:
+    def __init__(self, settings: TrackSettings, origin: MediaOrigin | None = None) -> None:
+        """``origin`` says where the connection's timestamps lie on the session's clock."""
         self._stats = TrackStats()
-        self._sequencer = Sequencer(settings, self._stats)
+        self._sequencer = Sequencer(settings, self._stats, origin)
         self._ring = ReplayRing(settings.replay_ms, self._stats)
         self._batch_ms = settings.asr_batch_ms
-        self._live: tuple[Feed, ...] = ()
+        self._live: tuple[Feed | SoundAlarm, ...] = ()
         self._source: Source = "opus"
 
     @property
@@ -74,7 +76,7 @@ class AudioTrack:
 
     @property
     def timeline(self) -> Timeline:
-        """From audio milliseconds to session milliseconds (media timestamp / 48)."""
+        """From audio milliseconds to session milliseconds (media timestamp / 48, as a rule)."""
         return self._sequencer.timeline
 
     @property
@@ -118,6 +120,26 @@ class AudioTrack:
         if pcm is not None:
             for feed in self._live:
                 feed._meet_pcm()
+
+    def await_sound(self, keep_ms: float, alarm: Callable[[], None]) -> SoundAlarm:
+        """Call ``alarm`` once, at the next packet with sound; until then only ``keep_ms`` is kept.
+
+        For a track that no feed plays: what comes meanwhile is forgotten, not counted as overflow.
+        """
+        waiting = SoundAlarm(self, keep_ms, alarm)
+        self._live = (*self._live, waiting)
+        return waiting
+
+    def rejoin(self, origin: MediaOrigin) -> None:
+        """The sender goes on over another connection: its numbers start anywhere.
+
+        Decoders and the session's clock go on; ``origin`` places the timestamps to come on it.
+        """
+        self._keep(self._sequencer.rejoin(origin))
+
+    def session_now_ms(self, now_s: float) -> float | None:
+        """What the session's clock says by this track's last packet; None before the first."""
+        return self._sequencer.now_ms(now_s)
 
     def tick(self, now_s: float) -> None:
         """Do what time alone brings about; to be called every 20 ms, nearly free when idle.
@@ -196,7 +218,7 @@ class AudioTrack:
         if self._sequencer.wake_s == math.inf:
             feed._flush()  # nothing is coming that would complete the batch
 
-    def _leave_live(self, feed: Feed) -> None:
+    def _leave_live(self, feed: Feed | SoundAlarm) -> None:
         self._live = tuple(other for other in self._live if other is not feed)
 
 
@@ -206,6 +228,36 @@ def _one_by_one(deliver: Deliver) -> DeliverPackets:
             deliver(packet)
 
     return deliver_packets
+
+
+class SoundAlarm:
+    """Waits for sound in a feed's place; made by ``AudioTrack.await_sound``."""
+
+    __slots__ = ("_alarm", "_heard_ms", "_keep_ms", "_track")
+
+    def __init__(self, track: AudioTrack, keep_ms: float, alarm: Callable[[], None]) -> None:
+        self._track = track
+        self._keep_ms = keep_ms
+        self._alarm = alarm
+        self._heard_ms = track.end_ms
+
+    def cancel(self) -> None:
+        """Wait no longer. Idempotent."""
+        self._track._leave_live(self)
+
+    def _note(self, step: Step) -> None:
+        track = self._track
+        if track.speech_since(self._heard_ms):
+            self.cancel()
+            self._alarm()
+        else:
+            track.forget(track.end_ms - self._keep_ms)
+
+    def _flush(self) -> None:
+        pass
+
+    def _meet_pcm(self) -> None:
+        pass
 
 
 class Feed:
