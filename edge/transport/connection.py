@@ -15,6 +15,7 @@ from collections.abc import Iterable
 
 from _native import frames
 from _native.frames import BINARY, CLOSE, PING, TEXT, Decoder, FrameError
+from edge.transport.hangup import Peer, look_for
 from edge.transport.interface import Close, Receiver
 from edge.transport.owner import NOBODY, Owner
 from edge.transport.settings import Limits
@@ -48,6 +49,7 @@ class Connection(WritingHalf):
         "_behind",
         "_deaf",
         "_decoder",
+        "_gone",
         "_held",
         "_lost",
         "_reading",
@@ -78,6 +80,7 @@ class Connection(WritingHalf):
 
         self._deaf = False  # nothing more is decoded
         self._lost = False  # the transport is gone
+        self._gone = False  # the peer is; what it sent is still being read
 
         # Inbound: behind = something is queued or held, so new data must queue up too.
         self._behind = False
@@ -97,7 +100,7 @@ class Connection(WritingHalf):
 
     def pause(self) -> None:
         """Deliver nothing more until ``resume``."""
-        if not self._lost:
+        if not (self._lost or self._gone):
             self._held = self._behind = True
 
     def resume(self) -> None:
@@ -134,6 +137,8 @@ class Connection(WritingHalf):
         if self._sated:
             self._sated = False
             self._schedule_turn()
+        if not (self._reading or self._lost or self._gone):
+            self._look_for_peer()
 
     # asyncio's calls
 
@@ -290,6 +295,16 @@ class Connection(WritingHalf):
         if not self._reading and not self._lost and not self._sated:
             self._reading = True
             self._transport.resume_reading()
+
+    def _look_for_peer(self) -> None:
+        """Nobody is read at his pace who has gone: the rest is taken at once, to the end."""
+        peer = look_for(self._transport)
+        if peer is Peer.SENDS_NO_MORE and not self._mute:
+            self._probe()
+        elif peer is Peer.GONE:
+            self._gone = self._mute = True
+            self._held = False
+            self._schedule_turn()
 
     # Control frames and the end
 

@@ -133,7 +133,7 @@ def accept(
         transport.set_write_buffer_limits(high=high, low=high // 4)
         transport.write(handshake.answer(request.headers, subprotocol))
         transport.resume_reading()
-        _send_at_once(transport)
+        _tune(transport, lanes.settings.client_receive_buffer_bytes)
     lanes.enter(connection, first, lost=lost)
     return _Answered(status=101)
 
@@ -153,8 +153,15 @@ def _protocol(request: Request) -> LaneProtocol:
     return protocol
 
 
-def _send_at_once(transport: asyncio.Transport) -> None:
-    """Set TCP_NODELAY: not every event loop does so for a socket that Sanic has bound."""
+def _tune(transport: asyncio.Transport, receive_buffer_bytes: int) -> None:
+    """Set TCP_NODELAY, which not every event loop does for a socket that Sanic has bound.
+
+    And bound what the kernel keeps of a client that is read slowly: by itself it would keep
+    megabytes.
+    """
     handle = transport.get_extra_info("socket")
-    if handle is not None and handle.family in (socket.AF_INET, socket.AF_INET6):
-        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if handle is None or handle.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if receive_buffer_bytes:
+        handle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)

@@ -15,6 +15,8 @@ from edge.transport.settings import LaneSettings
 
 _LONGEST_SWEEP_S = 1.0
 _SHORTEST_SWEEP_S = 0.02
+_SWEPT_AT_ONCE = 100
+"""Connections looked at in one turn of the event loop."""
 _LAST_CALL_S = 1.0
 """For receivers to be told after a cut; it takes a few turns of the event loop."""
 
@@ -169,9 +171,15 @@ class Lanes:
             self._sweeping = False
             return
         self.loop.call_later(self._sweep_every_s, self._sweep)
+        self._sweep_some(list(self._open))
+
+    def _sweep_some(self, left: list[Connection]) -> None:
         now_s = self.loop.time()
-        for connection in tuple(self._open):
+        for connection in left[-_SWEPT_AT_ONCE:]:
             connection.sweep(now_s)
+        del left[-_SWEPT_AT_ONCE:]
+        if left:
+            self.loop.call_soon(self._sweep_some, left)
 
 
 def _sweep_interval_s(settings: LaneSettings) -> float:

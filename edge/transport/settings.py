@@ -33,6 +33,11 @@ class LaneSettings(msgspec.Struct, frozen=True, kw_only=True):
         option("Messages kept for a paused client session before reading stops", ge=16 * 1024),
     ] = 256 * 1024
     """Per connection; beyond it the client's TCP window closes."""
+    client_receive_buffer_bytes: Annotated[
+        int,
+        option("Kernel's receive buffer of a client's socket; 0 leaves it to the system", ge=0),
+    ] = 256 * 1024
+    """The kernel may hold twice that. Clients far away that send much need more (RFC 6349, 3.3)."""
     client_close_timeout_s: Annotated[
         float, option("Longest wait for a client's part of the closing handshake", gt=0)
     ] = 5.0

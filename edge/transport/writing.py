@@ -110,6 +110,10 @@ class WritingHalf(asyncio.Protocol):
             self._owner.count_silent()
             self.close(1011, "No answer to a ping")
 
+    def _probe(self) -> None:
+        """Write something: a machine whose program has closed answers it with a reset."""
+        self._write(_EMPTY_PING)
+
     def _answer_ping(self, payload: bytes) -> None:
         if self._choked or self._prompt_pongs == 0:
             # RFC 6455 section 5.5.3: answering only the latest ping is enough.
