@@ -108,6 +108,8 @@ class MediaReceiver:
             session_id=self._query.session_id,
             provider=self._query.provider,
             language=self._query.language,
+            labels=self._query.labels,
+            mip_opt_out=self._query.mip_opt_out,
             use_dispatcher=self._dispatch,
         )
         self._session = self._host.open_session(request, self)

@@ -21,6 +21,10 @@ class MediaQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Framing of media payloads on tags that send no ``start``."""
     finals: bool = False
     interims: bool = False
+    labels: tuple[str, ...] = ()
+    """``tag`` parameters: labels for the recognizer's records, not names of participants."""
+    mip_opt_out: bool | None = None
+    """``deepgram_mip_opt_out``; None leaves it to the setting."""
     use_dispatcher: bool | None = None
     """None leaves it to the setting; anything but ``true`` means off."""
     times: bool = False
@@ -40,7 +44,8 @@ def parse_media_query(query: str) -> MediaQuery | str:
     encoding = values.get("encoding") or "opus"
     if encoding not in ENCODINGS:
         return f'Invalid encoding parameter: "{encoding}". Valid values are: {", ".join(ENCODINGS)}'
-    for tag in (value for name, value in pairs if name == "tag"):
+    labels = tuple(value for name, value in pairs if name == "tag" and value)
+    for tag in labels:
         if len(tag) > MAX_TAG_CHARACTERS:
             return (
                 f'Invalid tag: "{tag[:50]}..." exceeds maximum length of {MAX_TAG_CHARACTERS} '
@@ -57,6 +62,8 @@ def parse_media_query(query: str) -> MediaQuery | str:
         encoding=encoding,
         finals=is_true("sendBack"),
         interims=is_true("sendBackInterim"),
+        labels=labels,
+        mip_opt_out=(is_true("deepgram_mip_opt_out") if "deepgram_mip_opt_out" in values else None),
         use_dispatcher=is_true("useDispatcher") if "useDispatcher" in values else None,
         times=is_true("times"),
         errors=is_true("errors"),

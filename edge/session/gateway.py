@@ -173,7 +173,12 @@ class Gateway:
             self._recognizers.choices(request.provider),
             self._breakers,
             self._supervision,
-            StreamRequest(track=track.tag, language=request.language),
+            StreamRequest(
+                track=track.tag,
+                language=request.language,
+                labels=request.labels,
+                mip_opt_out=request.mip_opt_out,
+            ),
             track,
             self._meters.recognizers,
             track.repeats,

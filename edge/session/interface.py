@@ -22,6 +22,10 @@ class SessionRequest(msgspec.Struct, frozen=True, kw_only=True):
     provider: str | None = None
     """The one recognizer to use; None lets the gateway choose, with fail-over."""
     language: str | None = None
+    labels: tuple[str, ...] = ()
+    """For the recognizer's records."""
+    mip_opt_out: bool | None = None
+    """Whether audio stays out of the recognizer's training; None leaves it to the setting."""
     use_dispatcher: bool = False
 
 

@@ -11,7 +11,7 @@ from edge.ingest.query import ENCODINGS, MAX_TAG_CHARACTERS, MediaQuery, parse_m
 
 NAMES = (
     "sessionId", "lang", "provider", "encoding", "tag", "sendBack", "sendBackInterim",
-    "useDispatcher", "times", "errors", "info", "transcribe", "x",
+    "useDispatcher", "times", "errors", "info", "transcribe", "deepgram_mip_opt_out", "x",
 )  # fmt: skip
 texts = st.text(max_size=12)
 pairs = st.lists(
@@ -48,6 +48,10 @@ def test_the_first_value_of_each_name_counts(given_pairs: list[tuple[str, str]])
         encoding=encoding,
         finals=first.get("sendBack") == "true",
         interims=first.get("sendBackInterim") == "true",
+        labels=tuple(value for name, value in given_pairs if name == "tag" and value),
+        mip_opt_out=(
+            first["deepgram_mip_opt_out"] == "true" if "deepgram_mip_opt_out" in first else None
+        ),
         use_dispatcher=first["useDispatcher"] == "true" if "useDispatcher" in first else None,
         times=first.get("times") == "true",
         errors=first.get("errors") == "true",
