@@ -1,10 +1,12 @@
-"""A circuit breaker: a recognizer that fails for everybody is left alone for a while.
+"""What a worker's tracks share of a recognizer: whether it may be tried, and by how many at once.
 
 Comes in: the outcome of attempts by all tracks of a worker. Goes out: whether one more may be made
 now. It knows no clock of its own: callers pass ``time.monotonic()``.
 """
 
 from __future__ import annotations
+
+import asyncio
 
 from edge.asr.settings import SupervisorSettings
 
@@ -13,7 +15,10 @@ PROBE_POLL_S = 0.5
 
 
 class Breaker:
-    """Opens after a number of failures in a row; then lets one probe through at a time."""
+    """A circuit breaker: a recognizer that fails for everybody is left alone for a while.
+
+    Opens after a number of failures in a row; then lets one probe through at a time.
+    """
 
     def __init__(self, failures: int, open_s: float) -> None:
         self._limit = failures
@@ -81,11 +86,12 @@ class Permit:
 
 
 class Breakers:
-    """The breakers of one worker, one per recognizer name."""
+    """The breakers of one worker, and the turnstiles before them, one per recognizer name."""
 
     def __init__(self, settings: SupervisorSettings) -> None:
         self._settings = settings
         self._by_name: dict[str, Breaker] = {}
+        self._turnstiles: dict[str, asyncio.Semaphore] = {}
 
     def of(self, name: str) -> Breaker:
         """The breaker of this recognizer."""
@@ -94,3 +100,11 @@ class Breakers:
             breaker = Breaker(self._settings.breaker_failures, self._settings.breaker_open_s)
             self._by_name[name] = breaker
         return breaker
+
+    def turnstile(self, name: str) -> asyncio.Semaphore:
+        """To be held while a connection to this recognizer is opening, and asked for before it."""
+        turnstile = self._turnstiles.get(name)
+        if turnstile is None:
+            turnstile = asyncio.Semaphore(self._settings.connects_at_once)
+            self._turnstiles[name] = turnstile
+        return turnstile

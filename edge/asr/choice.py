@@ -25,7 +25,14 @@ FORGIVE_AFTER_S = 30.0
 class Choice:
     """One recognizer of a track, and how it did for this track."""
 
-    __slots__ = ("failed_at_s", "failures", "recognizer", "refusal", "retry_at_s")
+    __slots__ = (
+        "failed_at_s",
+        "failures",
+        "recognizer",
+        "refusal",
+        "retry_at_s",
+        "was_asked_to_wait",
+    )
 
     def __init__(self, recognizer: Recognizer) -> None:
         self.recognizer = recognizer
@@ -33,6 +40,8 @@ class Choice:
         """In a row, since it last proved good."""
         self.failed_at_s = 0.0
         self.retry_at_s = 0.0
+        self.was_asked_to_wait = False
+        """Whether that time is the service's wish."""
         self.refusal: RecognizerError | None = None
 
 
@@ -75,11 +84,24 @@ class Choices:
         choice.failures += 1
         choice.failed_at_s = now_s
         wait_s = self._backoff_s(choice.failures)
+        choice.was_asked_to_wait = False
         if isinstance(error, RecognizerBusy) and error.retry_after_s is not None:
+            choice.was_asked_to_wait = True
             wait_s = max(wait_s, min(error.retry_after_s, LONGEST_RETRY_AFTER_S))
             if wait_s > self._longest_s:
                 choice.failures = max(choice.failures, self._attempts)
         choice.retry_at_s = now_s + wait_s
+
+    def hurry(self) -> None:
+        """The track ends soon: try at once, and the next after each failure.
+
+        A pause that the service itself has asked for is kept.
+        """
+        self._attempts = 1
+        for choice in self._choices:
+            choice.failures = 0
+            if not choice.was_asked_to_wait:
+                choice.retry_at_s = 0.0
 
     def proved(self, choice: Choice) -> None:
         """Its stream is good: forget the failures before it."""

@@ -1,4 +1,4 @@
-"""One open stream of one track: fed from the track's audio, watched for stalls and pauses.
+"""One open stream of one track: fed from the track's audio, watched for silence and pauses.
 
 Comes in: a recognizer, the track, and where in its audio to begin. Goes out: the stream's events
 with audio times of the track, and why the stream ended. Only the supervisor calls it, one link at a
@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 from edge.asr.interface import (
+    AudioWanted,
     Final,
     Interim,
     Recognizer,
@@ -23,6 +25,7 @@ from edge.asr.interface import (
 from edge.asr.observer import RecognizerObserver
 from edge.asr.settings import SupervisorSettings
 from edge.asr.turns import Turns
+from edge.asr.vigil import Vigil
 from edge.audio.track import AudioTrack, Feed
 from edge.errors import RecognizerClosed, RecognizerError, RecognizerTimeout
 from edge.logs import get_logger
@@ -34,6 +37,13 @@ SLICE_MS = 100
 BACKLOG_POLL_S = 0.05
 WATCH_S = 2.0
 """How often a link looks after itself at least."""
+WARM_UP_MS = 80.0
+"""Audio that a decoder gets before it is heard: it converges on the speech (RFC 7845 4.6)."""
+DRAIN_S = 10.0
+"""How long the last finals are awaited of a stream that is closed in mid-track."""
+
+Pause = Literal["finish", "idle", "form"]
+"""Why a stream is drained: the track ends, nothing is said, it cannot take what comes in now."""
 
 
 class Link:
@@ -55,24 +65,33 @@ class Link:
         self._observer = observer
         self._stream: RecognizerStream | None = None
         self._feed: Feed | None = None
+        self._wanted = AudioWanted()
         self._live = False
         """Whether new audio goes to the stream by itself."""
         self._sleeper: asyncio.Future[None] | None = None
         self._ended = False
         self._error: RecognizerError | None = None
-        self._finishing = False
+        self._pause: Pause | None = None
         self._unreported_bytes = 0
+        self._unheard_bytes = 0
+        """PCM at the beginning that is there for the decoder only."""
         self._covered_ms = 0.0
         """Audio before this has its final or was committed."""
+        self._sound_ms = 0.0
+        """Where the track ended when there was sound last."""
+        self._sound_s = 0.0
         self._stalled_s: float | None = None
         self._stalled_backlog_ms = 0.0
+        self._vigil = Vigil(settings.recognizer_silent_s)
+        self.settled_ms: float | None = None
+        """Once drained: audio before this has been heard and has its text."""
 
-    async def open(self, request: StreamRequest, from_ms: float) -> None:
+    async def open(self, request: StreamRequest, from_ms: float, limit_s: float) -> None:
         """Open the stream and a feed that begins at ``from_ms`` of the track.
 
         Raises ``RecognizerError``.
         """
-        provider, limit_s = self.provider, self._settings.connect_timeout_s
+        provider, track = self.provider, self._track
         started_s = time.monotonic()
         try:
             async with asyncio.timeout(limit_s):
@@ -84,37 +103,46 @@ class Link:
         except Exception as error:
             _log.exception("recognizer could not be opened", provider=provider)
             raise RecognizerClosed(f"{provider}: {type(error).__name__} at opening") from error
-        self._observer.connected(provider, time.monotonic() - started_s)
+        self._sound_s = time.monotonic()
+        self._observer.connected(provider, self._sound_s - started_s)
         self._observer.connection_opened(provider)
-        self._covered_ms = from_ms
-        self._feed = self._track.open_feed(self._recognizer.wants.rate_hz, from_ms, self._deliver)
+        self._covered_ms, self._sound_ms = from_ms, track.end_ms
+        self._wanted = self._recognizer.wants_for(request.source)
+        self._open_feed(from_ms)
 
     async def run(self) -> RecognizerError | None:
-        """Feed the stream until it ends; the error it ended with, None after ``finish``."""
+        """Feed the stream until it ends, or is drained for a ``pause``; the error it ended with."""
         feed, stream = self._feed, self._stream
         assert feed is not None and stream is not None, "open comes first"
         while not self._ended:
+            now_s = time.monotonic()
+            self._check_silence(now_s, stream)
             if not self._live:
                 await self._catch_up(feed, stream)
-            elif self._finishing:
-                await self._drain(stream)
+            elif self._pause is not None:
+                await self._drain(self._pause, feed, stream)
                 break
             else:
-                now_s = time.monotonic()
                 self._report_audio()
                 self._commit_when_quiet(now_s, feed, stream)
-                await self._sleep(self._quiet_in_s(now_s))
+                self._look_for_pause(now_s)
+                if self._pause is None:
+                    await self._sleep(self._next_look_s(now_s))
         return self._error
 
-    def finish(self) -> None:
+    def finish(self, deadline_s: float) -> None:
         """Let ``run`` drain the stream once it has all audio, and return."""
-        self._finishing = True
+        self._pause = self._pause or "finish"
+        self._vigil.hurry(deadline_s)
         self._wake()
+
+    def share(self, context: str) -> bool:
+        """See ``RecognizerStream.share``."""
+        return self._stream is not None and self._stream.share(context)
 
     async def close(self) -> None:
         """Give the feed back and close the stream; cancelling it leaves nothing open."""
-        if self._feed is not None:
-            self._feed.close()
+        self.release()
         stream, self._stream = self._stream, None
         if stream is None:
             return
@@ -123,6 +151,12 @@ class Link:
             await stream.close()
         finally:
             self._observer.connection_closed(self.provider)
+
+    def release(self) -> None:
+        """Take no more audio and tell nothing more; ``close`` is still owed."""
+        self._ended = True
+        if self._feed is not None:
+            self._feed.close()
 
     @property
     def position_ms(self) -> float:
@@ -137,14 +171,45 @@ class Link:
         """Audio before this has its final."""
         self._covered_ms = max(self._covered_ms, until_ms)
 
-    def _deliver(self, pcm: bytes) -> None:
-        stream, feed = self._stream, self._feed
-        if stream is None or feed is None or self._ended:
+    def _open_feed(self, from_ms: float) -> None:
+        track, wanted = self._track, self._wanted
+        if wanted.encoding == "pcm16":
+            self._feed = track.open_feed(wanted.rate_hz, from_ms - WARM_UP_MS, self._deliver)
+            samples = round((from_ms - self._feed.start_ms) * wanted.rate_hz / 1000)
+            self._unheard_bytes = max(samples, 0) * 2
+        else:
+            self._feed = track.open_feed(
+                wanted.rate_hz,
+                from_ms,
+                self._deliver,
+                wanted.encoding,
+                deliver_packets=self._deliver_packets if wanted.encoding == "opus" else None,
+                on_form_changed=self._wake,
+            )
+
+    def _deliver(self, audio: bytes) -> None:
+        stream = self._stream
+        if stream is None or self._ended:
             return
-        stream.send(pcm)
-        self._unreported_bytes += len(pcm)
-        if stream.backlog_ms > self._settings.recognizer_backlog_ms:
-            feed.pause()
+        if self._unheard_bytes:
+            unheard = min(self._unheard_bytes, len(audio))
+            self._unheard_bytes -= unheard
+            audio = bytes(unheard) + audio[unheard:]
+        stream.send(audio)
+        self._unreported_bytes += len(audio)
+        self._heed_backlog(stream)
+
+    def _deliver_packets(self, packets: Sequence[bytes]) -> None:
+        stream = self._stream
+        if stream is None or self._ended:
+            return
+        stream.send_packets(packets)
+        self._unreported_bytes += sum(map(len, packets))
+        self._heed_backlog(stream)
+
+    def _heed_backlog(self, stream: RecognizerStream) -> None:
+        if stream.backlog_ms > self._settings.recognizer_backlog_ms and self._feed is not None:
+            self._feed.pause()
             if self._live:
                 self._live = False
                 self._wake()
@@ -158,6 +223,8 @@ class Link:
         self._stalled_s = None
         await Turns.here().mine()
         self._live = feed.pump(SLICE_MS)
+        if feed.form_changed:
+            self._pause = "form"
 
     def _check_stall(self, now_s: float, backlog_ms: float) -> None:
         """End a stream that has taken no audio at all for too long."""
@@ -168,6 +235,12 @@ class Link:
         if now_s - self._stalled_s > limit_s:
             self._end(RecognizerTimeout(f"{self.provider} took no audio for {limit_s:g} s"))
 
+    def _check_silence(self, now_s: float, stream: RecognizerStream) -> None:
+        """End a stream whose service owes text and says nothing."""
+        silent_s = self._vigil.look(now_s, stream)
+        if silent_s is not None:
+            self._end(RecognizerTimeout(f"{self.provider} has said nothing for {silent_s:.1f} s"))
+
     def _commit_when_quiet(self, now_s: float, feed: Feed, stream: RecognizerStream) -> None:
         """Commit what was said and has no final when packets have stopped coming."""
         packet_s, limit_s = self._track.last_packet_s, self._settings.force_commit_timeout_s
@@ -177,32 +250,56 @@ class Link:
             self._covered_ms = feed.delivered_ms
             stream.commit()
 
-    def _quiet_in_s(self, now_s: float) -> float:
-        """Seconds until packets may have stopped for long enough; at most ``WATCH_S``."""
-        packet_s, limit_s = self._track.last_packet_s, self._settings.force_commit_timeout_s
-        if not limit_s:
-            return WATCH_S
-        since_s = now_s if packet_s is None else packet_s
-        left_s = since_s + limit_s - now_s
-        return min(left_s if left_s > 0 else limit_s, WATCH_S)
+    def _look_for_pause(self, now_s: float) -> None:
+        """Whether nothing has been said for long, or another form of audio is better now."""
+        track = self._track
+        if self._feed is not None and self._feed.form_changed:
+            self._pause = "form"
+        elif track.speech_since(self._sound_ms):
+            self._sound_ms, self._sound_s = track.end_ms, now_s
+        elif self._idle_in_s(now_s) <= 0:
+            self._pause = "idle"
+        elif (
+            not track.speech_since(self._covered_ms)
+            and self._recognizer.wants_for(track.source) != self._wanted
+        ):
+            self._pause = "form"
 
-    async def _drain(self, stream: RecognizerStream) -> None:
+    def _idle_in_s(self, now_s: float) -> float:
+        idle_s = self._settings.recognizer_idle_s
+        return self._sound_s + idle_s - now_s if idle_s else WATCH_S
+
+    def _next_look_s(self, now_s: float) -> float:
+        """Seconds until packets may have stopped for long enough, or silence, or idleness may."""
+        packet_s, limit_s = self._track.last_packet_s, self._settings.force_commit_timeout_s
+        look_s = min(WATCH_S, self._vigil.next_s, max(self._idle_in_s(now_s), 0.0))
+        if not limit_s:
+            return look_s
+        left_s = (now_s if packet_s is None else packet_s) + limit_s - now_s
+        return min(left_s if left_s > 0 else limit_s, look_s)
+
+    async def _drain(self, pause: Pause, feed: Feed, stream: RecognizerStream) -> None:
         """Wait for the last finals, or for the stream's end."""
-        self._track.finish()
+        if pause == "finish":
+            self._track.finish()
+        feed.pause()
+        heard_ms = feed.delivered_ms
+        give_up_s = time.monotonic() + DRAIN_S
         drained = asyncio.ensure_future(stream.drain())
-        woken = asyncio.ensure_future(self._ended_event())
+        drained.add_done_callback(lambda _: self._wake())
         try:
-            await asyncio.wait((drained, woken), return_when=asyncio.FIRST_COMPLETED)
-            if drained.done():
+            while not drained.done() and not self._ended:
+                now_s = time.monotonic()
+                self._check_silence(now_s, stream)
+                if pause != "finish" and now_s > give_up_s:
+                    self._end(RecognizerTimeout(f"{self.provider} keeps its last text back"))
+                await self._sleep(min(WATCH_S, self._vigil.next_s))
+            if not self._ended:
                 drained.result()
+                self.settled_ms = heard_ms
         finally:
             drained.cancel()
-            woken.cancel()
-            await asyncio.gather(drained, woken, return_exceptions=True)
-
-    async def _ended_event(self) -> None:
-        while not self._ended:
-            await self._sleep(WATCH_S)
+            await asyncio.gather(drained, return_exceptions=True)
 
     async def _sleep(self, seconds: float) -> None:
         """Until something happens; the few bytes of it are held by every stream of a worker."""
@@ -229,9 +326,10 @@ class Link:
             self._on_transcript(self, event)
 
     def _end(self, error: RecognizerError) -> None:
-        self._ended = True
-        self._error = error
-        self._wake()
+        if not self._ended:
+            self._ended = True
+            self._error = error
+            self._wake()
 
     def _report_audio(self) -> None:
         size, self._unreported_bytes = self._unreported_bytes, 0

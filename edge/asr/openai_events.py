@@ -73,10 +73,11 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     include: tuple[str, ...] = (LOGPROBS,)
 
 
-class SessionUpdate(msgspec.Struct, frozen=True, tag="session.update"):
-    """The first message of a connection."""
+class SessionUpdate(msgspec.Struct, frozen=True, tag="session.update", omit_defaults=True):
+    """The first message of a connection; later ones name themselves, for errors to refer to."""
 
     session: Session
+    event_id: str | None = None
 
 
 class BetaSession(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,10 +90,13 @@ class BetaSession(msgspec.Struct, frozen=True, kw_only=True):
     include: tuple[str, ...] = (LOGPROBS,)
 
 
-class BetaSessionUpdate(msgspec.Struct, frozen=True, tag="transcription_session.update"):
-    """The first message of a connection, as the beta of the API had it."""
+class BetaSessionUpdate(
+    msgspec.Struct, frozen=True, tag="transcription_session.update", omit_defaults=True
+):
+    """``SessionUpdate`` as the beta of the API had it."""
 
     session: BetaSession
+    event_id: str | None = None
 
 
 _encoder = msgspec.json.Encoder()
@@ -102,15 +106,16 @@ def session_update(
     shape: Literal["ga", "beta"],
     transcription: Transcription,
     turn_detection: dict[str, Any] | None,
+    event_id: str | None = None,
 ) -> bytes:
-    """The message that configures a connection."""
+    """The message that configures a connection, or does so again."""
     if shape == "beta":
         session = BetaSession(
             input_audio_transcription=transcription, turn_detection=turn_detection
         )
-        return _encoder.encode(BetaSessionUpdate(session))
+        return _encoder.encode(BetaSessionUpdate(session, event_id))
     audio = Audio(AudioInput(transcription=transcription, turn_detection=turn_detection))
-    return _encoder.encode(SessionUpdate(Session(audio=audio)))
+    return _encoder.encode(SessionUpdate(Session(audio=audio), event_id))
 
 
 class LogProb(msgspec.Struct, frozen=True):
@@ -184,6 +189,8 @@ class ErrorDetails(msgspec.Struct, frozen=True):
     message: str | None = None
     type: str | None = None
     code: str | None = None
+    event_id: str | None = None
+    """The client's message that caused it, if that named itself."""
 
 
 class ErrorEvent(msgspec.Struct, frozen=True, tag="error"):

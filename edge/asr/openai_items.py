@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import msgspec
+
 from edge.asr.interface import Final, Interim
 from edge.asr.openai_events import BYTES_PER_MS, LogProb
 
@@ -24,13 +26,25 @@ LEAST_COMMIT_MS = 100.0
 class Item:
     """A stretch of speech on its way to becoming text."""
 
-    __slots__ = ("committed", "end_ms", "final", "item_id", "logprob", "start_ms", "text", "tokens")
+    __slots__ = (
+        "committed",
+        "end_ms",
+        "final",
+        "guessed",
+        "item_id",
+        "logprob",
+        "start_ms",
+        "text",
+        "tokens",
+    )
 
     def __init__(self, item_id: str) -> None:
         self.item_id = item_id
         self.start_ms: float | None = None
         self.end_ms: float | None = None
         self.committed = False
+        self.guessed = False
+        """Whether nothing but its arrival says where it ends."""
         self.text = ""
         self.logprob = 0.0
         """Sum over ``tokens`` tokens."""
@@ -58,15 +72,19 @@ class ItemBook:
         self._items: dict[str, Item] = {}
         self._order: list[Item] = []
         """Committed items whose final has not been let out, as they were spoken."""
+        self._late: list[Item] = []
+        """Committed items that nothing waits for any longer; they may get their text yet."""
         self._commits: list[float] = []
         """Positions of our commits that the service has not answered."""
         self._speaking: Item | None = None
         """The item whose speech has started and not stopped."""
         self._sent_bytes = 0
-        self._sound_ms = 0.0
+        self.sound_ms = 0.0
         """Where the last audio ends that was not all zeros."""
         self._boundary_ms = 0.0
         """Up to here all audio belongs to an item."""
+        self._sure_ms = 0.0
+        """How far the items reach that were let out, as far as that is known."""
         self.evicted = 0
         """Items forgotten because too many were open."""
 
@@ -78,7 +96,12 @@ class ItemBook:
     @property
     def settled(self) -> bool:
         """Whether the service owes nothing: no answer to a commit, no text of an item."""
-        return not self._commits and not self._order
+        return not (self._commits or self._order or self._late)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether speech has begun, or anything is owed."""
+        return self._speaking is not None or not self.settled
 
     @property
     def holds_back(self) -> bool:
@@ -89,13 +112,13 @@ class ItemBook:
         """This audio is on its way, after all audio before it."""
         sounding = len(audio.rstrip(b"\0"))
         if sounding:
-            self._sound_ms = (self._sent_bytes + sounding) / BYTES_PER_MS
+            self.sound_ms = (self._sent_bytes + sounding) / BYTES_PER_MS
         self._sent_bytes += len(audio)
 
     def commit(self) -> bool:
         """Note a commit of all that was sent; False when there is nothing worth committing."""
         after_ms = max(self._boundary_ms, self._commits[-1] if self._commits else 0.0)
-        if self._sound_ms <= after_ms or self.sent_ms - after_ms < LEAST_COMMIT_MS:
+        if self.sound_ms <= after_ms or self.sent_ms - after_ms < LEAST_COMMIT_MS:
             return False
         self._commits.append(self.sent_ms)
         return True
@@ -124,13 +147,13 @@ class ItemBook:
         if item.committed:
             return
         if item.end_ms is None:
+            item.guessed = not self._commits
             item.end_ms = self._commits.pop(0) if self._commits else self.sent_ms
             announced, self._speaking = self._speaking, None
             if announced is not None and announced is not item:
                 item.start_ms = announced.start_ms
                 self._items.pop(announced.item_id, None)
-        if item.start_ms is None:
-            item.start_ms = self._boundary_ms
+        item.start_ms = max(item.start_ms or 0.0, self._boundary_ms)
         item.committed = True
         self._boundary_ms = max(self._boundary_ms, item.end_ms)
         while self._commits and self._commits[0] < self._boundary_ms + ROUNDING_MS:
@@ -160,7 +183,11 @@ class ItemBook:
             item.count(logprobs)
         if not item.committed and item.end_ms is None and self._commits:
             item.end_ms = self._commits.pop(0)
+        if item.end_ms is None:
+            item.guessed = True
         start_ms = self._boundary_ms if item.start_ms is None else item.start_ms
+        if not item.committed:
+            start_ms = max(start_ms, self._boundary_ms)
         end_ms = self.sent_ms if item.end_ms is None else item.end_ms
         end_ms = min(max(end_ms, 0.0), self.sent_ms)
         self._boundary_ms = max(self._boundary_ms, end_ms)
@@ -172,29 +199,49 @@ class ItemBook:
             confidence=item.confidence,
             language=language,
         )
-        if not item.committed or item not in self._order:
-            return [item.final]
-        return self._release()
+        if self._speaking is item:
+            self._speaking = None
+        if item in self._order:
+            return self._release()
+        if item in self._late:
+            self._late.remove(item)
+        return [self._let_out(item, item.final)]
 
     def failed(self, item_id: str) -> list[Final]:
         """An item gets no text: the finals that waited for it."""
         item = self._items.pop(item_id, None)
-        if item is not None and item in self._order:
-            self._order.remove(item)
+        if item is not None:
+            self._drop(item)
         return self._release()
 
     def give_up_waiting(self) -> list[Final]:
         """Finals that waited too long for earlier items; those are emitted whenever they come."""
         while self._order and self._order[0].final is None and self.holds_back:
-            self._order.pop(0)
+            self._late.append(self._order.pop(0))
         return self._release()
 
     def _release(self) -> list[Final]:
         finals = []
         while self._order and (final := self._order[0].final) is not None:
-            self._order.pop(0)
-            finals.append(final)
+            finals.append(self._let_out(self._order.pop(0), final))
         return finals
+
+    def _let_out(self, item: Item, final: Final) -> Final:
+        """The final, with how far audio is dealt with when it is let out."""
+        sure_ms = final.start_ms if item.guessed else final.end_ms
+        self._sure_ms = max(self._sure_ms, sure_ms)
+        waiting = [each.start_ms or 0.0 for each in (*self._late, *self._order)]
+        dealt_ms = min(self._sure_ms, *waiting) if waiting else self._sure_ms
+        if dealt_ms == final.end_ms:
+            return final
+        return msgspec.structs.replace(final, dealt_ms=dealt_ms)
+
+    def _drop(self, item: Item) -> None:
+        for items in (self._late, self._order):
+            if item in items:
+                items.remove(item)
+        if self._speaking is item:
+            self._speaking = None
 
     def _item(self, item_id: str) -> Item:
         item = self._items.get(item_id)
@@ -206,6 +253,5 @@ class ItemBook:
 
     def _evict(self) -> None:
         item = self._items.pop(next(iter(self._items)))
-        if item in self._order:
-            self._order.remove(item)
+        self._drop(item)
         self.evicted += 1

@@ -25,6 +25,10 @@ SERVER_VAD: dict[str, Any] = {
     "silence_duration_ms": 300,
 }
 
+CONTEXT_SENTENCE = (
+    "What follows was said by others in the same conversation a moment ago; use it only as context:"
+)
+
 
 class OpenAISettings(msgspec.Struct, frozen=True, kw_only=True):
     """Access to OpenAI's Realtime API and how it transcribes."""
@@ -102,13 +106,19 @@ class OpenAIRecognizer(Recognizer):
         """
         headers, subprotocols = self._credentials()
         connection = await self._service.connect(headers=headers, subprotocols=subprotocols)
-        transcription = Transcription(
-            model=self._settings.openai_model,
-            language=request.language or None,
-            prompt=self._settings.openai_transcription_prompt or None,
-        )
-        update = session_update(self._settings.openai_session, transcription, self._turn_detection)
-        return OpenAIStream(connection, update, emit, self.counts)
+        settings = self._settings
+
+        def configure(context: str | None, event_id: str | None) -> bytes:
+            transcription = Transcription(
+                model=settings.openai_model,
+                language=request.language or None,
+                prompt=_prompt(settings.openai_transcription_prompt, context),
+            )
+            return session_update(
+                settings.openai_session, transcription, self._turn_detection, event_id
+            )
+
+        return OpenAIStream(connection, configure, emit, self.counts)
 
     def _credentials(self) -> tuple[dict[str, str], list[str]]:
         key = self._settings.openai_api_key or ""
@@ -122,6 +132,14 @@ class OpenAIRecognizer(Recognizer):
         if beta:
             headers["OpenAI-Beta"] = "realtime=v1"
         return headers, []
+
+
+def _prompt(base: str | None, context: str | None) -> str | None:
+    """The prompt of the settings and, after a blank line, what others have just said."""
+    parts = [base] if base else []
+    if context:
+        parts.append(f"{CONTEXT_SENTENCE}\n{context}")
+    return "\n\n".join(parts) or None
 
 
 def _checked_turn_detection(value: dict[str, Any] | None) -> dict[str, Any] | None:

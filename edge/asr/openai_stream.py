@@ -7,6 +7,7 @@ owns no task: audio goes to the connection as it comes, and waits here only whil
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable
 
 import msgspec
@@ -16,12 +17,14 @@ from edge.asr.openai_events import (
     BYTES_PER_MS,
     COMMIT,
     COMMIT_EMPTY,
+    BetaSessionUpdated,
     Committed,
     Completed,
     Delta,
     ErrorEvent,
     Failed,
     ServerEvent,
+    SessionUpdated,
     SpeechStarted,
     SpeechStopped,
     append,
@@ -44,9 +47,17 @@ _log = get_logger("edge.asr.openai")
 MOST_QUEUED_MS = 30_000
 """Audio a connection may hold back; more ends the stream, its supervisor replays on another."""
 ANSWER_S = 20.0
-"""A service that sends nothing at all for so long after a commit is taken for dead."""
+"""How long after a commit a service that lives may take for the next word about any item."""
 ORDER_S = 2.0
 """How long a final waits for the items spoken before it."""
+UPDATE_ID = "update"
+"""Names the messages that configure a session again: an error about one concerns nothing else."""
+HUM_MS = 3000.0
+"""Sound that the service may leave unmentioned after it did so once; doubles each time."""
+MOST_HUM_MS = 12_000.0
+
+Configure = Callable[[str | None, str | None], bytes]
+"""The message that configures the session, from the shared context and an event id."""
 
 
 class OpenAICounts(msgspec.Struct):
@@ -58,30 +69,40 @@ class OpenAICounts(msgspec.Struct):
     """Server messages of a known type in an unknown form."""
     items_evicted: int = 0
     """Items forgotten because too many were open on one connection."""
+    updates_refused: int = 0
+    """Times a service would not be configured again amid a session."""
 
 
 class OpenAIStream(RecognizerStream):
     """See ``RecognizerStream``; made by ``OpenAIRecognizer.open``."""
 
     def __init__(
-        self, connection: Upstream, opening: bytes, emit: Emit, counts: OpenAICounts
+        self, connection: Upstream, configure: Configure, emit: Emit, counts: OpenAICounts
     ) -> None:
-        """``opening`` is the message that configures the session."""
         self._connection = connection
+        self._configure = configure
+        self._context: str | None = None
+        self._update_waits = False
         self._emit = emit
         self._counts = counts
         self._book = ItemBook()
         self._outbox = Outbox(connection)
         self._accepted = False
         """Whether the service took the configuration: it acknowledged it, or works by it."""
-        self._heard_s = 0.0
+        self.heard_s = time.monotonic()
+        self._progress_s = self.heard_s
+        """When the service last said something about an item."""
+        self._heeded_ms = 0.0
+        """Where the sound ended of which the service may have known when it was heard last."""
+        self._hum_ms = 0.0
+        """Sound that it need not mention, as it seems to be no speech."""
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._ended = False
         self._loop = asyncio.get_running_loop()
         self._settled: asyncio.Event | None = None
         """Set when there may be nothing left to ``drain``, which makes it."""
         connection.listen(self)
-        connection.send_text(opening)
+        connection.send_text(configure(None, None))
 
     def send(self, audio: bytes) -> None:
         if self._ended or not audio:
@@ -101,6 +122,21 @@ class OpenAIStream(RecognizerStream):
         self._outbox.put(self._connection.send_text, COMMIT)
         if "answer" not in self._timers:
             self._later("answer", ANSWER_S, self._check_answer)
+
+    @property
+    def turn_open(self) -> bool:
+        book = self._book
+        return book.is_open or book.sound_ms > self._heeded_ms + self._hum_ms
+
+    def probe(self) -> bool:
+        """Configure the session as it is already: the service answers that at once."""
+        self._update()
+        return True
+
+    def share(self, context: str) -> bool:
+        self._context = context
+        self._update()
+        return True
 
     async def drain(self) -> None:
         self.commit()
@@ -131,11 +167,20 @@ class OpenAIStream(RecognizerStream):
         """The connection is gone, though nobody closed it here."""
         self._end(ending_error("OpenAI", ending, accepted=self._accepted, plain=plain))
 
+    def _update(self) -> None:
+        if not self._update_waits and not self._ended:
+            self._update_waits = True
+            self._outbox.put(self._send_update, b"")
+
+    def _send_update(self, _: bytes) -> None:
+        self._update_waits = False
+        self._connection.send_text(self._configure(self._context, UPDATE_ID))
+
     def _append(self, pcm: bytes) -> None:
         self._connection.send_text(append(pcm))
 
     def _take(self, message: bytes) -> None:
-        self._heard_s = self._loop.time()
+        self.heard_s = time.monotonic()
         try:
             event = decode(message)
         except msgspec.DecodeError:
@@ -145,8 +190,17 @@ class OpenAIStream(RecognizerStream):
             return
         if not isinstance(event, ErrorEvent):
             self._accepted = True
+        self._heed(event)
         self._act(event)
         self._note_settled()
+
+    def _heed(self, event: ServerEvent) -> None:
+        """Note what the service makes of the sound it got."""
+        if not isinstance(event, SessionUpdated | BetaSessionUpdated):
+            self._hum_ms, self._progress_s = 0.0, self.heard_s
+        elif self._book.sound_ms > self._heeded_ms:
+            self._hum_ms = min(max(HUM_MS, 2 * self._hum_ms), MOST_HUM_MS)
+        self._heeded_ms = self._book.sound_ms
 
     def _act(self, event: ServerEvent) -> None:
         book = self._book
@@ -169,6 +223,8 @@ class OpenAIStream(RecognizerStream):
                 self._finals(book.failed(event.item_id))
             case ErrorEvent() if event.error.code == COMMIT_EMPTY:
                 book.commit_refused()
+            case ErrorEvent() if event.error.event_id == UPDATE_ID:
+                self._counts.updates_refused += 1
             case ErrorEvent():
                 self._end(as_error(event.error, accepted=self._accepted))
 
@@ -187,12 +243,12 @@ class OpenAIStream(RecognizerStream):
             self._settled.set()
 
     def _check_answer(self) -> None:
-        """Nothing at all since the commit: the connection is dead, whatever TCP says."""
+        """No word about any item since the commit: it is stuck, though the service may live."""
         if self._book.settled:
             return
-        silent_s = self._loop.time() - self._heard_s
+        silent_s = time.monotonic() - self._progress_s
         if silent_s >= ANSWER_S:
-            self._end(RecognizerTimeout(f"OpenAI has sent nothing for {silent_s:.0f} s"))
+            self._end(RecognizerTimeout(f"OpenAI owes text for {silent_s:.0f} s"))
         else:
             self._later("answer", ANSWER_S - silent_s, self._check_answer)
 

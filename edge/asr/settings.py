@@ -78,3 +78,22 @@ class SupervisorSettings(msgspec.Struct, frozen=True, kw_only=True):
         float, option("How long a recognizer may take no audio before it is replaced", gt=0)
     ] = 10.0
     """The next connection gets the audio since the last final."""
+    recognizer_silent_s: Annotated[
+        float,
+        option("How long a recognizer that owes text may say nothing; 0 is for ever", ge=0, le=60),
+    ] = 3.0
+    """One that is quiet by design is then asked for a sign of life, and given as long again."""
+    recognizer_idle_s: Annotated[
+        float,
+        option(
+            "Seconds without sound after which a track's recognizer is closed; 0 is never",
+            env="RECOGNIZER_IDLE",
+            ge=0,
+            le=86400,
+        ),
+    ] = 20.0
+    """Nothing is lost: it opens again with the next sound, a second of quiet before it included."""
+    connects_at_once: Annotated[
+        int, option("Connections that may be opening at the same time", ge=1, le=10000)
+    ] = 64
+    """Per recognizer and worker; a track whose turn has not come keeps its audio."""

@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
+
+import msgspec
 
 from edge.asr.breaker import Breakers, Permit
 from edge.asr.choice import Choice, Choices
 from edge.asr.interface import Final, Interim, Recognizer, StreamRequest
-from edge.asr.link import Link
+from edge.asr.link import WARM_UP_MS, Link
 from edge.asr.observer import NoObserver, RecognizerObserver
+from edge.asr.seam import Seam
 from edge.asr.settings import SupervisorSettings
 from edge.asr.transcript import Transcript
 from edge.audio.track import AudioTrack
@@ -29,7 +33,9 @@ __all__ = ["Supervisor", "SupervisorSettings", "TranscriptListener"]
 _log = get_logger("edge.asr.supervisor")
 
 MOST_OPEN_ITEMS = 64
-"""Items whose first interim's time is remembered."""
+"""Items without a final that are remembered."""
+PRE_ROLL_MS = 1000.0
+"""Quiet before the first sound that a recognizer gets when it opens again."""
 
 
 class TranscriptListener(Protocol):
@@ -48,12 +54,22 @@ class TranscriptListener(Protocol):
         ...
 
 
+class Utterance(msgspec.Struct, frozen=True):
+    """How something that has no final yet is known outside."""
+
+    item_id: str
+    first_heard_ms: int
+    """Unix ms of its first interim."""
+
+
 class Supervisor:
     """Drives the recognizers of one track.
 
     Retryable failures are retried for as long as the track lives, with growing pauses and down the
     list of recognizers; a refusal strikes that recognizer for this track. ``listener.failed`` is
-    called when all are struck. None of the methods may be called from ``listener``.
+    called when all are struck. A better recognizer that comes back is used by new tracks, and by
+    this one when its connection is next opened: it is not moved amid a talk.
+    None of the methods may be called from ``listener``, but for ``share``.
     """
 
     def __init__(
@@ -77,16 +93,22 @@ class Supervisor:
         self._observer = observer or NoObserver()
         self._repeats = repeats or Repeats(_log)
         self._task: asyncio.Task[None] | None = None
+        self._closings: set[asyncio.Task[None]] = set()
+        """Connections that are being hung up; the next one does not wait for them."""
         self._link: Link | None = None
         self._permit: Permit | None = None
         self._choice: Choice | None = None
-        self._mark_ms = 0.0
-        """Audio before this has its final."""
-        self._replayed_ms = 0.0
-        """Where the current connection began."""
-        self._first_heard_ms: dict[str, int] = {}
-        """Unix ms of the first interim of each open item."""
-        self._finishing = False
+        self._seam = Seam()
+        self._open: dict[str, Utterance] = {}
+        """What the current connection has begun to tell, by its item."""
+        self._interrupted: deque[Utterance] = deque()
+        """What earlier connections had begun to tell, as it was spoken: it will be told again."""
+        self._interrupted_until_ms = 0.0
+        self._context: str | None = None
+        self._finish_by_s: float | None = None
+        self._idle = False
+        """Whether the recognizer was closed because nothing was said."""
+        self._sleeper: asyncio.Future[None] | None = None
 
     def start(self) -> None:
         """Begin to connect; what the track holds by then is sent first. Later calls do nothing."""
@@ -95,21 +117,32 @@ class Supervisor:
                 self._run(), name=f"supervisor {self._request.track}"
             )
 
+    def share(self, context: str) -> None:
+        """What others of the session have just said, for recognizers that can use it.
+
+        It replaces what was shared before, and is told to later connections too. Never blocks.
+        """
+        self._context = context
+        if self._link is not None:
+            self._tell_context(self._link)
+
     async def finish(self, deadline_s: float) -> None:
         """End the track: flush its audio, wait for the last finals, close.
 
-        After ``deadline_s`` seconds whatever is still open is aborted. Cancelling it stops the
-        waiting only; call ``abort`` then.
+        A connection that fails meanwhile is replaced, too. After ``deadline_s`` seconds whatever is
+        still open is aborted. Cancelling it stops the waiting only; call ``abort`` then.
         """
         self._track.finish()
         task = self._task
         if task is None:
             return
-        self._finishing = True
+        self._finish_by_s = time.monotonic() + deadline_s
+        self._choices.hurry()
         if self._link is not None:
-            self._link.finish()
+            self._link.finish(deadline_s)
         elif not self._owes_text():
             task.cancel()
+        self._wake()
         await asyncio.wait((task,), timeout=deadline_s)
         if not task.done():
             self._repeats.note(
@@ -125,60 +158,113 @@ class Supervisor:
         if task is not None:
             task.cancel()
             await asyncio.wait((task,))
+        if self._closings:
+            await asyncio.wait(self._closings)
 
     async def _run(self) -> None:
         try:
-            while (upcoming := self._choices.next(time.monotonic())) is not None:
-                choice, wait_s = upcoming
-                permit = None
-                if wait_s <= 0:
-                    permit = self._breakers.of(choice.recognizer.name).acquire(time.monotonic())
-                if permit is None:
-                    if self._finishing and not self._owes_text():
-                        return
-                    await asyncio.sleep(max(wait_s, 0.05))
+            while not self._is_done():
+                if self._idle:
+                    await self._await_sound()
                     continue
-                if await self._serve(choice, permit):
+                upcoming = self._choices.next(time.monotonic())
+                if upcoming is None:
+                    refusal = self._choices.refusal()
+                    self._tell_failed(refusal or RecognizerRefused("no recognizer is set"))
                     return
-            self._tell_failed(self._choices.refusal() or RecognizerRefused("no recognizer is set"))
+                choice, wait_s = upcoming
+                if wait_s > 0 or not await self._serve(choice):
+                    await self._sleep(max(wait_s, 0.05))
         except asyncio.CancelledError:
             raise
         except Exception as error:
             _log.exception("supervisor failed", track=self._request.track)
             self._tell_failed(RecognizerClosed(f"internal error: {type(error).__name__}"))
 
-    async def _serve(self, choice: Choice, permit: Permit) -> bool:
-        """One connection from its opening to its end; True when it was drained at the end."""
-        link = Link(
-            choice.recognizer, self._track, self._settings, self._on_transcript, self._observer
-        )
-        self._choice, self._permit = choice, permit
-        self._replayed_ms = self._mark_ms
+    async def _await_sound(self) -> None:
+        """Sleep until something is said, or the track ends."""
+        if not self._owes_text():
+            alarm = self._track.await_sound(PRE_ROLL_MS, self._hear_sound)
+            try:
+                await self._sleep(None)
+            finally:
+                alarm.cancel()
+        self._idle = not self._owes_text()
+
+    def _hear_sound(self) -> None:
+        self._seam.settle(self._track.end_ms - PRE_ROLL_MS)
+        self._wake()
+
+    async def _serve(self, choice: Choice) -> bool:
+        """One connection from its opening to its end; False if none may be opened now."""
+        name = choice.recognizer.name
+        async with self._breakers.turnstile(name):
+            permit = self._breakers.of(name).acquire(time.monotonic())
+            if permit is None:
+                return False
+            self._choice, self._permit = choice, permit
+            link = Link(
+                choice.recognizer, self._track, self._settings, self._on_transcript, self._observer
+            )
+            try:
+                error = await self._connect(link, choice.recognizer)
+            except BaseException:
+                permit.abandoned()
+                raise
         try:
-            error = await self._use(link)
+            if error is None:
+                error = await self._use(link)
             if error is not None:
                 self._note_failure(choice, permit, error)
         finally:
             permit.abandoned()
-            self._link = None
-            self._first_heard_ms.clear()
-            await link.close()
-        return error is None
+            self._leave(link)
+        return True
 
-    async def _use(self, link: Link) -> RecognizerError | None:
-        """Open a link and let it run; the error that ended it."""
+    async def _connect(self, link: Link, recognizer: Recognizer) -> RecognizerError | None:
+        """Open a link where the last one left off; the error if that fails."""
+        seam, limit_s = self._seam, self._settings.connect_timeout_s
+        seam.begin(exact=recognizer.times == "exact")
+        source = self._track.source_at(seam.mark_ms)
+        request = msgspec.structs.replace(self._request, source=source)
+        if self._finish_by_s is not None:
+            left_s = self._finish_by_s - time.monotonic()
+            limit_s = min(limit_s, max(left_s / 3, 0.1))
         try:
-            await link.open(self._request, self._mark_ms)
+            await link.open(request, seam.mark_ms, limit_s)
         except RecognizerError as error:
             return error
+        return None
+
+    async def _use(self, link: Link) -> RecognizerError | None:
+        """Let an open link run; the error that ended it."""
         self._link = link
-        if self._finishing:
-            link.finish()
+        if self._context is not None:
+            self._tell_context(link)
+        if self._finish_by_s is not None:
+            link.finish(self._finish_by_s - time.monotonic())
         stable = asyncio.get_running_loop().call_later(self._settings.stable_after_s, self._prove)
         try:
-            return await link.run()
+            error = await link.run()
         finally:
             stable.cancel()
+        if link.settled_ms is not None:
+            self._prove()
+            self._seam.settle(link.settled_ms)
+            self._forget()
+            self._idle = self._finish_by_s is None and not self._owes_text()
+        return error
+
+    def _leave(self, link: Link) -> None:
+        """Let go of a link; what it had begun to tell will be told by the next one."""
+        self._link = None
+        self._interrupted.extendleft(reversed(self._open.values()))
+        self._interrupted_until_ms = max(self._interrupted_until_ms, link.position_ms)
+        self._open.clear()
+        link.release()
+        closing = asyncio.get_running_loop().create_task(link.close())
+        self._closings.add(closing)
+        closing.add_done_callback(self._closings.discard)
 
     def _prove(self) -> None:
         """The current connection is good: what failed before it no longer counts."""
@@ -209,6 +295,13 @@ class Supervisor:
             reason=str(error),
         )
 
+    def _tell_context(self, link: Link) -> None:
+        if self._context is not None and not link.share(self._context):
+            self._context = None
+            self._repeats.note(
+                f"recognizer uses no shared context: {link.provider}", track=self._request.track
+            )
+
     def _on_transcript(self, link: Link, event: Interim | Final) -> None:
         self._prove()
         try:
@@ -220,22 +313,26 @@ class Supervisor:
             _log.exception("a transcript could not be handed on", track=self._request.track)
 
     def _take_interim(self, link: Link, interim: Interim) -> None:
-        if not interim.text.strip():
+        text = self._seam.interim(interim.text)
+        if not text.strip():
             return
         now_ms = time.time_ns() // 1_000_000
-        if interim.item_id not in self._first_heard_ms:
-            if len(self._first_heard_ms) >= MOST_OPEN_ITEMS:
-                del self._first_heard_ms[next(iter(self._first_heard_ms))]
-            self._first_heard_ms[interim.item_id] = now_ms
+        utterance = self._open.get(interim.item_id)
+        if utterance is None:
+            if len(self._open) >= MOST_OPEN_ITEMS:
+                del self._open[next(iter(self._open))]
+            utterance = self._utterance(interim.item_id, now_ms)
+            self._open[interim.item_id] = utterance
         self._observer.received(link.provider, True)
+        mark_ms = self._seam.mark_ms
         self._listener.interim(
             Transcript(
                 provider=link.provider,
-                item_id=interim.item_id,
-                text=interim.text,
+                item_id=utterance.item_id,
+                text=text,
                 is_final=False,
-                start_ms=self._mark_ms,
-                end_ms=max(link.position_ms, self._mark_ms),
+                start_ms=mark_ms,
+                end_ms=max(link.position_ms, mark_ms),
                 timestamp_unix_ms=now_ms,
                 confidence=interim.confidence,
                 language=interim.language,
@@ -244,29 +341,37 @@ class Supervisor:
         )
 
     def _take_final(self, link: Link, final: Final) -> None:
-        heard_ms = self._first_heard_ms.pop(final.item_id, None)
         start_ms, end_ms = link.audio_ms(final.start_ms), link.audio_ms(final.end_ms)
+        dealt_ms = end_ms if final.dealt_ms is None else link.audio_ms(final.dealt_ms)
+        text = self._seam.final(start_ms, end_ms, dealt_ms, final.text)
         link.cover(end_ms)
-        if end_ms > self._mark_ms:
-            self._mark_ms = end_ms
-            self._track.forget(end_ms)
-        if not final.text.strip() or end_ms <= self._replayed_ms:
+        self._forget()
+        utterance = self._open.pop(final.item_id, None)
+        if not text.strip():
             return
+        if utterance is None:
+            utterance = self._utterance(final.item_id, time.time_ns() // 1_000_000)
+        if end_ms >= self._interrupted_until_ms:
+            self._interrupted.clear()
         self._observer.received(link.provider, False)
         self._listener.final(
             Transcript(
                 provider=link.provider,
-                item_id=final.item_id,
-                text=final.text,
+                item_id=utterance.item_id,
+                text=text,
                 is_final=True,
                 start_ms=start_ms,
                 end_ms=end_ms,
-                timestamp_unix_ms=heard_ms or time.time_ns() // 1_000_000,
+                timestamp_unix_ms=utterance.first_heard_ms,
                 confidence=final.confidence,
                 language=final.language,
                 speaker=final.speaker,
             )
         )
+
+    def _utterance(self, item_id: str, now_ms: int) -> Utterance:
+        """Something new, or what an earlier connection had begun to tell under another id."""
+        return self._interrupted.popleft() if self._interrupted else Utterance(item_id, now_ms)
 
     def _tell_failed(self, error: RecognizerError) -> None:
         try:
@@ -274,6 +379,28 @@ class Supervisor:
         except Exception:
             _log.exception("a failure could not be handed on", track=self._request.track)
 
+    def _forget(self) -> None:
+        self._track.forget(self._seam.mark_ms - WARM_UP_MS)
+
+    def _is_done(self) -> bool:
+        """Whether the track has ended and nothing that was said lacks its final."""
+        return self._finish_by_s is not None and self._link is None and not self._owes_text()
+
     def _owes_text(self) -> bool:
         """Whether something was said that has no final yet."""
-        return self._track.speech_since(self._mark_ms)
+        return self._track.speech_since(self._seam.mark_ms)
+
+    async def _sleep(self, seconds: float | None) -> None:
+        """Until that has passed or something happens."""
+        loop = asyncio.get_running_loop()
+        self._sleeper = loop.create_future()
+        timer = None if seconds is None else loop.call_later(seconds, self._wake)
+        try:
+            await self._sleeper
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def _wake(self) -> None:
+        if self._sleeper is not None and not self._sleeper.done():
+            self._sleeper.set_result(None)

@@ -103,9 +103,55 @@ def test_a_final_waits_for_earlier_items_but_not_for_ever() -> None:
         book.committed(item)
     assert book.completed("b", "two", None, None) == []
     assert book.holds_back
-    assert [final.item_id for final in book.give_up_waiting()] == ["b"]
+    (second,) = book.give_up_waiting()
+    assert (second.item_id, second.end_ms, second.dealt_ms) == ("b", 2000, 0)
+    assert not book.settled, "what was said first is still owed"
+    (first,) = book.completed("a", "one", None, None)
+    assert (first.item_id, first.end_ms, first.dealt_ms) == ("a", 1000, 2000)
     assert book.settled
-    assert [final.item_id for final in book.completed("a", "one", None, None)] == ["a"]
+
+
+def test_an_item_that_never_gets_its_text_keeps_its_audio_until_it_fails() -> None:
+    book = ItemBook()
+    spoke(book, 3000)
+    for item, end_ms in (("a", 1000), ("b", 2000)):
+        book.speech_stopped(item, end_ms)
+        book.committed(item)
+    book.completed("b", "two", None, None)
+    book.give_up_waiting()
+    book.failed("a")
+    assert book.settled
+    book.speech_stopped("c", 2900)
+    book.committed("c")
+    (third,) = book.completed("c", "three", None, None)
+    assert (third.end_ms, third.dealt_ms) == (2900, None)
+
+
+def test_the_padding_before_speech_reaches_into_no_item_before() -> None:
+    """A service lets an item begin before its speech, and even before the end of the last one."""
+    book = ItemBook()
+    spoke(book, 3000)
+    for item, start_ms, end_ms in (("a", 0, 1000), ("b", 800, 2000)):
+        book.speech_started(item, start_ms)
+        book.speech_stopped(item, end_ms)
+        book.committed(item)
+    (first,) = book.completed("a", "one", None, None)
+    assert first.dealt_ms is None, "none of it is needed for the next"
+    (second,) = book.completed("b", "two", None, None)
+    assert (second.start_ms, second.end_ms, second.dealt_ms) == (1000, 2000, None)
+
+
+def test_an_end_that_is_a_guess_keeps_the_items_audio() -> None:
+    """A server of the same protocol that tells no times."""
+    book = ItemBook()
+    spoke(book, 2000)
+    book.committed("a")
+    (first,) = book.completed("a", "one", None, None)
+    assert (first.end_ms, first.dealt_ms) == (2000, 0)
+    spoke(book, 1000)
+    book.committed("b")
+    (second,) = book.completed("b", "two", None, None)
+    assert (second.end_ms, second.dealt_ms) == (3000, 2000)
 
 
 def test_items_without_an_end_are_bounded() -> None:
