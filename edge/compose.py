@@ -40,7 +40,6 @@ def recognizer_config(settings: Settings, embedded_socket: str = "") -> Recogniz
     """All that recognizers are built from; without a socket it is only good for a survey."""
     return RecognizerConfig(
         choice=settings.recognizers,
-        openai=settings.openai,
-        embedded=settings.embedded,
+        rooms=tuple(settings.recognizer.values()),
         embedded_socket=Path(embedded_socket),
     )

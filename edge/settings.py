@@ -26,8 +26,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import msgspec
 
-from edge.asr.embedded.settings import EmbeddedSettings
-from edge.asr.openai_realtime import OpenAISettings
+from edge.asr.registry import recognizer_rooms
 from edge.asr.settings import ChoiceSettings, SupervisorSettings
 from edge.audio.settings import TrackSettings
 from edge.errors import SettingError
@@ -53,7 +52,7 @@ HIDDEN = "***"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Every setting, by room. The field names are the file's tables."""
+    """Every setting, by room. The field names are the file's tables, except the last."""
 
     server: ServerSettings = msgspec.field(default_factory=ServerSettings)
     lane: LaneSettings = msgspec.field(default_factory=LaneSettings)
@@ -62,8 +61,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     track: TrackSettings = msgspec.field(default_factory=TrackSettings)
     recognizers: ChoiceSettings = msgspec.field(default_factory=ChoiceSettings)
     supervisor: SupervisorSettings = msgspec.field(default_factory=SupervisorSettings)
-    openai: OpenAISettings = msgspec.field(default_factory=OpenAISettings)
-    embedded: EmbeddedSettings = msgspec.field(default_factory=EmbeddedSettings)
+    recognizer: dict[str, msgspec.Struct] = msgspec.field(
+        default_factory=lambda: {name: room() for name, room in recognizer_rooms().items()}
+    )
+    """Settings of single recognizers, by name; each name is a table of the file."""
+
+    def room(self, section: str) -> msgspec.Struct:
+        """The settings of one of the file's tables."""
+        found = self.recognizer.get(section)
+        return getattr(self, section) if found is None else found
 
 
 class Setting:
@@ -173,7 +179,9 @@ class Setting:
         return f"{value:g}" if isinstance(value, float) else str(value)
 
     def _convert(self, value: Any, *, strict: bool) -> Any:
-        converted = msgspec.convert(value, self.type, strict=strict, dec_hook=_path_hook)
+        plain, optional = self._plain
+        kind = Annotated[plain, self.meta] | None if optional else self.type
+        converted = msgspec.convert(value, kind, strict=strict, dec_hook=_path_hook)
         if isinstance(converted, float) and not math.isfinite(converted):
             raise ValueError("not finite")
         return converted
@@ -190,9 +198,16 @@ def _path_hook(kind: type, value: Any) -> Any:
     raise ValueError(f"a {kind.__name__} is wanted")
 
 
+def _rooms() -> dict[str, type[msgspec.Struct]]:
+    """The type of each of the file's tables."""
+    fixed = get_type_hints(Settings)
+    del fixed["recognizer"]
+    return {**fixed, **recognizer_rooms()}
+
+
 def _collect() -> tuple[Setting, ...]:
     table: dict[str, Setting] = {}
-    for section, room in get_type_hints(Settings).items():
+    for section, room in _rooms().items():
         annotations = get_type_hints(room, include_extras=True)
         defaults = room()
         for field in room.__struct_fields__:
@@ -224,7 +239,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
 
     def value(self, setting: Setting) -> Any:
         """The value in force."""
-        return getattr(getattr(self.settings, setting.section), setting.name)
+        return getattr(self.settings.room(setting.section), setting.name)
 
 
 def load(
@@ -259,14 +274,13 @@ def load(
         values[name] = BY_NAME[name].parse(argument.text, argument.option)
         sources[name] = f"command line {argument.option}"
 
-    rooms: dict[str, dict[str, Any]] = {}
+    rooms: dict[str, dict[str, Any]] = {section: {} for section in _rooms()}
     for name, value in values.items():
-        rooms.setdefault(BY_NAME[name].section, {})[name] = value
-    hints = get_type_hints(Settings)
+        rooms[BY_NAME[name].section][name] = value
+    built: dict[str, Any] = {section: kind(**rooms[section]) for section, kind in _rooms().items()}
+    recognizer = {section: built.pop(section) for section in recognizer_rooms()}
     return Loaded(
-        settings=Settings(
-            **{section: hints[section](**fields) for section, fields in rooms.items()}
-        ),
+        settings=Settings(**built, recognizer=recognizer),
         sources=sources,
         warnings=_unknown_variables(environment),
     )

@@ -57,8 +57,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         *COMMON,
     ),
     "edge.settings": (
-        "edge.asr.embedded.settings",
-        "edge.asr.openai_realtime",
+        "edge.asr.registry",
         "edge.asr.settings",
         "edge.audio.settings",
         "edge.server.settings",

@@ -2,18 +2,23 @@
 
 Comes in: settings. Goes out: the recognizers of one worker, best first, or one clear error. The
 launcher may call ``survey`` before any worker runs; a worker builds ``Recognizers`` once. A new
-recognizer is its module and one line in ``ENTRIES``; what it needs is imported when it is used.
+recognizer is its module and one entry in ``ENTRIES``, which also brings its settings;
+docs/adding-a-recognizer.md shows how.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
+from edge.asr.deepgram import DeepgramRecognizer, DeepgramSettings
+from edge.asr.deepgram import missing as deepgram_missing
 from edge.asr.dummy import DummyRecognizer
 from edge.asr.embedded import EmbeddedRecognizer, EmbeddedSettings, require_packages
+from edge.asr.flux import FluxRecognizer, FluxSettings
 from edge.asr.interface import Recognizer
 from edge.asr.openai_realtime import OpenAIRecognizer, OpenAISettings
 from edge.asr.openai_realtime import missing as openai_missing
@@ -22,8 +27,9 @@ from edge.errors import DamagedDependency, MissingDependency, NoRecognizer, Sett
 from edge.logs import get_logger
 
 _log = get_logger("edge.asr.registry")
+_S = TypeVar("_S", bound=msgspec.Struct)
 
-REFERENCE_PROVIDERS = frozenset({"openai_custom", "custom_openai", "deepgram", "gemini", "xai"})
+REFERENCE_PROVIDERS = frozenset({"openai_custom", "custom_openai", "gemini", "xai"})
 """Names in priority lists written for other gateways; skipped where there is no such entry."""
 
 
@@ -31,10 +37,14 @@ class RecognizerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """All that recognizers are built from."""
 
     choice: ChoiceSettings = ChoiceSettings()
-    openai: OpenAISettings = msgspec.field(default_factory=OpenAISettings)
-    embedded: EmbeddedSettings = EmbeddedSettings()
+    rooms: tuple[msgspec.Struct, ...] = ()
+    """The settings of single recognizers, as their entries declare them."""
     embedded_socket: Path = Path("edgescribe-inference.sock")
     """Where the machine's inference process listens."""
+
+    def of(self, kind: type[_S]) -> _S:
+        """The settings of this type; their defaults if none were given."""
+        return next((room for room in self.rooms if isinstance(room, kind)), None) or kind()
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +55,10 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """What a person has to do before it can be used, or None."""
     build: Callable[[RecognizerConfig], Recognizer]
     """May raise ``SettingError``."""
+    settings: type[msgspec.Struct] | None = None
+    """What an operator may choose about it, in a table of its name; fields carry an ``option``."""
+    aliases: tuple[str, ...] = ()
+    """Other names clients and priority lists may use."""
     default: bool = True
     """Whether it takes part in the default order while there are others."""
 
@@ -64,13 +78,30 @@ def _dummy_missing(config: RecognizerConfig) -> str | None:
 ENTRIES: tuple[Entry, ...] = (
     Entry(
         name="openai",
-        missing=lambda config: openai_missing(config.openai),
-        build=lambda config: OpenAIRecognizer(config.openai),
+        missing=lambda config: openai_missing(config.of(OpenAISettings)),
+        build=lambda config: OpenAIRecognizer(config.of(OpenAISettings)),
+        settings=OpenAISettings,
+    ),
+    Entry(
+        name="deepgram",
+        missing=lambda config: deepgram_missing(config.of(DeepgramSettings)),
+        build=lambda config: DeepgramRecognizer(config.of(DeepgramSettings)),
+        settings=DeepgramSettings,
+    ),
+    Entry(
+        name="flux",
+        missing=lambda config: deepgram_missing(config.of(DeepgramSettings)),
+        build=lambda config: FluxRecognizer(config.of(FluxSettings), config.of(DeepgramSettings)),
+        settings=FluxSettings,
+        default=False,
     ),
     Entry(
         name="embedded",
         missing=_embedded_missing,
-        build=lambda config: EmbeddedRecognizer(config.embedded, config.embedded_socket),
+        build=lambda config: EmbeddedRecognizer(
+            config.of(EmbeddedSettings), config.embedded_socket
+        ),
+        settings=EmbeddedSettings,
     ),
     Entry(
         name="dummy",
@@ -80,6 +111,17 @@ ENTRIES: tuple[Entry, ...] = (
     ),
 )
 """All recognizers in their default order: those with keys first, then the embedded one."""
+
+
+def recognizer_rooms() -> Mapping[str, type[msgspec.Struct]]:
+    """The settings of single recognizers, by their table's name."""
+    return {entry.name: entry.settings for entry in ENTRIES if entry.settings is not None}
+
+
+def resolve(name: str) -> str:
+    """A recognizer's own name for a name in any case, or one of its aliases."""
+    wanted = name.strip().lower()
+    return next((entry.name for entry in ENTRIES if wanted in entry.aliases), wanted)
 
 
 class Availability(msgspec.Struct, frozen=True):
@@ -139,7 +181,7 @@ def _priority(names: Sequence[str]) -> tuple[str, ...]:
     """The priority list without doubles and without names of other gateways; any case."""
     exist = {entry.name for entry in ENTRIES}
     wanted: dict[str, None] = {}
-    for name in (raw.strip().lower() for raw in names):
+    for name in map(resolve, names):
         if name in exist:
             wanted[name] = None
         elif name not in REFERENCE_PROVIDERS:
@@ -170,7 +212,7 @@ class Recognizers:
         Raises ``KeyError`` for a name that is not available.
         """
         if provider:
-            return (self._by_name[provider.lower()],)
+            return (self._by_name[resolve(provider)],)
         return tuple(self._by_name[name] for name in self.survey.order)
 
     def __iter__(self) -> Iterator[Recognizer]:

@@ -145,7 +145,7 @@ async def _start_inference(boot: Boot, app: Sanic[Any, Any]) -> None:
     """One inference process for all workers, kept alive by a process of its own."""
     server = boot.settings.server
     arguments = {
-        "settings": boot.settings.embedded,
+        "settings": boot.settings.recognizer["embedded"],
         "socket_path": boot.embedded_socket,
         "log_level": server.log_level,
         "log_format": server.log_format,

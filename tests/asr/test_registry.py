@@ -8,7 +8,7 @@ from importlib.machinery import ModuleSpec
 import pytest
 
 from edge.asr.openai_realtime import OpenAISettings
-from edge.asr.registry import RecognizerConfig, Recognizers, survey
+from edge.asr.registry import ENTRIES, RecognizerConfig, Recognizers, survey
 from edge.asr.settings import ChoiceSettings
 from edge.errors import NoRecognizer, SettingError
 
@@ -20,7 +20,7 @@ def config(
 ) -> RecognizerConfig:
     return RecognizerConfig(
         choice=ChoiceSettings(providers_priority=priority, enable_dummy_provider=dummy),
-        openai=openai or OpenAISettings(),
+        rooms=(openai or OpenAISettings(),),
     )
 
 
@@ -47,7 +47,7 @@ def test_those_with_keys_come_first_then_the_embedded_one() -> None:
     assert found.order == ("openai", "embedded")
     assert found.default == "openai"
     assert found.available == ("openai", "embedded", "dummy")
-    assert found.known == ("openai", "embedded", "dummy")
+    assert found.known == tuple(entry.name for entry in ENTRIES)
 
 
 @pytest.mark.usefixtures("extra")
