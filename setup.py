@@ -58,6 +58,8 @@ setup(
             extension("frames"),
             extension("envelope"),
             extension("resample"),
+            extension("ogg"),
+            extension("webm"),
         ],
         language_level=3,
         compiler_directives={
