@@ -60,6 +60,7 @@ setup(
             extension("resample"),
             extension("ogg"),
             extension("webm"),
+            extension("sockets"),
         ],
         language_level=3,
         compiler_directives={

@@ -18,6 +18,7 @@ from _native.frames import BINARY, CLOSE, PING, TEXT, Decoder, FrameError
 from edge.transport.hangup import Peer, look_for
 from edge.transport.interface import Close, Receiver
 from edge.transport.owner import NOBODY, Owner
+from edge.transport.rounds import Arrivals, Member
 from edge.transport.settings import Limits
 from edge.transport.writing import WritingHalf
 
@@ -44,6 +45,7 @@ class Connection(WritingHalf):
     """
 
     __slots__ = (
+        "_arrivals",
         "_backlog",
         "_backlog_bytes",
         "_behind",
@@ -52,13 +54,15 @@ class Connection(WritingHalf):
         "_gone",
         "_held",
         "_lost",
-        "_reading",
+        "_member",
+        "_reads",
         "_receiver",
         "_remote",
         "_sated",
         "_siblings",
         "_turn_due",
         "bytes_in",
+        "is_reading",
         "messages_in",
     )
 
@@ -77,6 +81,10 @@ class Connection(WritingHalf):
         self._remote = _address(transport.get_extra_info("peername"))
         self.messages_in = 0
         self.bytes_in = 0
+        self._reads = 0
+        self._arrivals = Arrivals(owner.loop.time())
+        self._member: Member | None = None
+        """Set while it is read in rounds, and not by its transport."""
 
         self._deaf = False  # nothing more is decoded
         self._lost = False  # the transport is gone
@@ -86,7 +94,7 @@ class Connection(WritingHalf):
         self._behind = False
         self._held = False  # the receiver has paused
         self._turn_due = False
-        self._reading = True
+        self.is_reading = True
         self._sated = False  # answered so many pings that reading waits for the sweep
         self._backlog: deque[tuple[int, bytes]] | None = None
         self._backlog_bytes = 0
@@ -133,18 +141,29 @@ class Connection(WritingHalf):
 
     def sweep(self, now_s: float) -> None:
         """Enforce every deadline; called a few times in the shortest of them."""
-        self._enforce(now_s, heard_bytes=self.bytes_in, listening=self._reading)
+        self._enforce(now_s, heard_bytes=self.bytes_in, listening=self.is_reading)
         if self._sated:
             self._sated = False
             self._schedule_turn()
-        if not (self._reading or self._lost or self._gone):
+        if not (self.is_reading or self._lost or self._gone):
             self._look_for_peer()
+        if self._member is None and self.is_reading:
+            self._consider_rounds(now_s)
+
+    def leave_rounds(self) -> None:
+        """Let the event loop say when there is something to read."""
+        if self._member is not None:
+            self._member.leave()
+            self._member = None
+            if self.is_reading and not self._lost:
+                self._transport.resume_reading()
 
     # asyncio's calls
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the peer."""
         self.bytes_in += len(data)
+        self._reads += 1
         if self._behind:
             if self._held:
                 self._queue(data)
@@ -170,6 +189,7 @@ class Connection(WritingHalf):
         self._lost = self._mute = True
         self._held = False
         self._siblings.discard(self)
+        self.leave_rounds()
         if self._behind:
             self._schedule_turn()
         else:
@@ -287,14 +307,22 @@ class Connection(WritingHalf):
             self._turn(ends_s)
 
     def _stop_reading(self) -> None:
-        if self._reading and not self._lost:
-            self._reading = False
-            self._transport.pause_reading()
+        if self.is_reading and not self._lost:
+            self.is_reading = False
+            if self._member is None:
+                self._transport.pause_reading()
 
     def _read_on(self) -> None:
-        if not self._reading and not self._lost and not self._sated:
-            self._reading = True
-            self._transport.resume_reading()
+        if not self.is_reading and not self._lost and not self._sated:
+            self.is_reading = True
+            if self._member is None:
+                self._transport.resume_reading()
+
+    def _consider_rounds(self, now_s: float) -> None:
+        if self._arrivals.are_small_and_many(now_s, self._reads, self.bytes_in):
+            self._member = self._owner.rounds.invite(self, self._transport)
+            if self._member is not None:
+                self._transport.pause_reading()
 
     def _look_for_peer(self) -> None:
         """Nobody is read at his pace who has gone: the rest is taken at once, to the end."""

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from edge.transport.interface import Close
+from edge.transport.rounds import Rounds
 from edge.transport.settings import LaneSettings
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ class Owner(Protocol):
 
     loop: asyncio.AbstractEventLoop
     settings: LaneSettings
+    rounds: Rounds
 
     @property
     def turns_due(self) -> bool:

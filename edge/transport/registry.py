@@ -11,6 +11,7 @@ from collections import deque
 import msgspec
 
 from edge.transport.connection import TURN_S, Connection
+from edge.transport.rounds import Rounds
 from edge.transport.settings import LaneSettings
 
 _LONGEST_SWEEP_S = 1.0
@@ -49,6 +50,7 @@ class Lanes:
     def __init__(self, settings: LaneSettings | None = None) -> None:
         self.settings = settings or LaneSettings()
         self.loop = asyncio.get_running_loop()
+        self.rounds = Rounds(self.loop, self.settings.client_read_interval_ms / 1000)
         self.context = contextvars.copy_context()
         self._open: set[Connection] = set()
         self._none_open = asyncio.Event()

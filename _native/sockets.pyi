@@ -1,0 +1,3 @@
+MOST_BYTES: int
+
+def receive(fd: int) -> bytes | None: ...

@@ -1,0 +1,161 @@
+"""Connections that stream are read in rounds: each once in 20 ms, not on every arrival.
+
+A packet that wakes the worker costs it more than everything that is then done with the packet. So
+a connection that has many small reads a second is taken off the event loop's list and read when
+its turn in the round comes; once it falls quiet the event loop watches it again. A round is cut
+into slots, so that the work of many connections is spread over it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from _native.sockets import MOST_BYTES, receive
+
+if TYPE_CHECKING:
+    from edge.transport.connection import Connection
+
+SLOTS = 4
+BUSY_READS_PER_S = 40
+"""From so many reads a second on rounds are cheaper than waking up."""
+SMALL_READ_BYTES = 4096
+"""A connection with larger reads sends in bulk: the event loop reads more at once."""
+LEAST_LOOK_S = 0.25
+"""Reads are counted over so long at least."""
+QUIET_ROUNDS = 5
+"""Rounds without a byte after which the event loop watches a connection again."""
+BUDGET_S = 0.0005
+"""A slot's connections are read for about so long, then other work of the event loop is done."""
+
+
+class Arrivals:
+    """How often and how much a connection read, between two looks at it."""
+
+    __slots__ = ("_bytes", "_reads", "_since_s")
+
+    def __init__(self, now_s: float) -> None:
+        self._since_s = now_s
+        self._reads = 0
+        self._bytes = 0
+
+    def are_small_and_many(self, now_s: float, reads: int, size: int) -> bool:
+        """Judge by the totals since the last look; False when that is too short ago."""
+        passed_s = now_s - self._since_s
+        if passed_s < LEAST_LOOK_S:
+            return False
+        new_reads, new_bytes = reads - self._reads, size - self._bytes
+        self._since_s, self._reads, self._bytes = now_s, reads, size
+        return (
+            new_reads >= BUSY_READS_PER_S * passed_s and new_bytes <= SMALL_READ_BYTES * new_reads
+        )
+
+
+class Member:
+    """A connection that is read in rounds, and its place in them."""
+
+    __slots__ = ("_connection", "_fd", "_quiet_rounds", "_slot", "_transport", "is_due")
+
+    def __init__(
+        self, connection: Connection, transport: asyncio.Transport, fd: int, slot: list[Member]
+    ) -> None:
+        self._connection = connection
+        self._transport = transport
+        self._fd = fd
+        self._slot = slot
+        self._quiet_rounds = 0
+        self.is_due = False
+        """Whether its turn has come and it has not been read yet."""
+
+    def leave(self) -> None:
+        """Be read no more in rounds. Idempotent."""
+        if self._fd >= 0:
+            self._fd = -1
+            self._slot.remove(self)
+
+    def read(self) -> None:
+        """Hand over what has arrived; leave when it is more than a little, or nothing for long."""
+        connection, transport = self._connection, self._transport
+        if self._fd < 0 or transport.is_closing() or not connection.is_reading:
+            return
+        try:
+            data = receive(self._fd)
+        except OSError:
+            transport.abort()
+            return
+        if data is None and self._quiet_rounds < QUIET_ROUNDS:
+            self._quiet_rounds += 1
+        elif not data or len(data) == MOST_BYTES:
+            connection.leave_rounds()
+        else:
+            self._quiet_rounds = 0
+        if data:
+            connection.data_received(data)
+
+
+class Rounds:
+    """The members of one worker; ``interval_s`` is the length of a round, 0 means no rounds."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, interval_s: float) -> None:
+        self._loop = loop
+        self._interval_s = interval_s
+        self._slots: tuple[list[Member], ...] = tuple([] for _ in range(SLOTS))
+        self._turn = 0
+        self._due: deque[Member] = deque()
+        self._next_s = 0.0
+        self._beating = False
+
+    @property
+    def members(self) -> int:
+        """Connections that are read in rounds now."""
+        return sum(map(len, self._slots))
+
+    def invite(self, connection: Connection, transport: asyncio.Transport) -> Member | None:
+        """Take in a connection, if its bytes can be read without its transport."""
+        if not self._interval_s or transport.is_closing():
+            return None
+        handle = transport.get_extra_info("socket")
+        if handle is None or transport.get_extra_info("ssl_object") is not None:
+            return None
+        slot = min(self._slots, key=len)
+        member = Member(connection, transport, handle.fileno(), slot)
+        slot.append(member)
+        if not self._beating:
+            self._beating = True
+            self._next_s = self._loop.time()
+            self._arm()
+        return member
+
+    def _arm(self) -> None:
+        self._next_s = max(self._next_s + self._interval_s / SLOTS, self._loop.time())
+        self._loop.call_at(self._next_s, self._beat)
+
+    def _beat(self) -> None:
+        if not any(self._slots):
+            self._beating = False
+            return
+        self._arm()
+        self._turn = (self._turn + 1) % SLOTS
+        was_done = not self._due
+        for member in self._slots[self._turn]:
+            if not member.is_due:
+                member.is_due = True
+                self._due.append(member)
+        if was_done:
+            self._read_due()
+
+    def _read_due(self) -> None:
+        due = self._due
+        ends_s = time.perf_counter() + BUDGET_S
+        try:
+            while due:
+                member = due.popleft()
+                member.is_due = False
+                member.read()
+                if time.perf_counter() >= ends_s:
+                    break
+        finally:
+            if due:
+                self._loop.call_soon(self._read_due)
