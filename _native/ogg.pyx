@@ -175,6 +175,11 @@ cdef class Demuxer:
         free(self.partial)
 
     @property
+    def faults(self):
+        """Pages and packets that are missing, damaged or broken off."""
+        return self.bad_pages + self.missing_pages + self.broken_packets
+
+    @property
     def pending_bytes(self):
         """Bytes held until their page is whole."""
         return self.held_bytes

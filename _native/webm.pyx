@@ -182,6 +182,8 @@ cdef class Demuxer:
     """Blocks of other tracks."""
     cdef readonly Py_ssize_t broken_blocks
     """Blocks too short or too long, or whose lacing leads out of them."""
+    cdef readonly Py_ssize_t resyncs
+    """Times that damage was met, or a piece was missing."""
     cdef readonly Py_ssize_t skipped_bytes
     """Bytes between which and the next cluster nothing could be made out."""
 
@@ -192,6 +194,11 @@ cdef class Demuxer:
 
     def __dealloc__(self):
         free(self.held)
+
+    @property
+    def faults(self):
+        """Blocks that are broken, and times that the next cluster had to be looked for."""
+        return self.broken_blocks + self.resyncs
 
     @property
     def pending_bytes(self):
@@ -233,6 +240,7 @@ cdef class Demuxer:
         self.held_bytes = 0
         self.to_skip = 0
         self.is_lost = True
+        self.resyncs += 1
 
     cdef int _hold(self, Place data, Py_ssize_t size) except -1:
         cdef unsigned char *room
@@ -277,6 +285,7 @@ cdef class Demuxer:
                 return before
             if outcome == DAMAGED:
                 self.is_lost = True
+                self.resyncs += 1
                 self._skip(1)
                 at = before + 1
         return at

@@ -67,6 +67,7 @@ class Sequencer:
         "_origin",
         "_patience_s",
         "_pcm",
+        "_piece",
         "_postponed",
         "_reorder_packets",
         "_reorder_wait_s",
@@ -108,6 +109,8 @@ class Sequencer:
         """Whether the next timestamp may be on another time base than those before."""
         self._frame = _FRAME
         """Length of the last packet."""
+        self._piece = 0
+        """Samples that packets bring together, where they do not come one by one."""
         self._concealed = 0
         """Samples concealed since the last good packet."""
         self._idle = 0
@@ -183,6 +186,20 @@ class Sequencer:
             self._set_frame(_FRAME)
             self._settle()
         return steps
+
+    def expect(self, samples: int) -> None:
+        """Packets come many at a time, up to so many samples of them: time for the next is longer.
+
+        0 says that they come one by one again.
+        """
+        self._piece = samples
+        self._set_frame(self._frame)
+        self._settle()
+
+    @property
+    def clock(self) -> int:
+        """Media time of the end of what was put out."""
+        return self._clock
 
     def rejoin(self, origin: MediaOrigin) -> Sequence[Step]:
         """Packets come over another connection now: their numbers and their time base are new."""
@@ -400,7 +417,8 @@ class Sequencer:
 
         A packet arrives when its sound is over, so the last packet's length is still open.
         """
-        passed = round((now_s - since_s) * CLOCK_HZ) - self._frame
+        span = max(self._frame, self._piece)
+        passed = round((now_s - since_s) * CLOCK_HZ) - span
         wanted = min(passed, self._max_gap) // _FRAME * _FRAME
         if wanted > self._idle:
             self._be_silent(wanted - self._idle, steps)
@@ -409,7 +427,7 @@ class Sequencer:
         if self._idle + _FRAME > self._max_gap:
             self.wake_s = math.inf
         else:
-            self.wake_s = since_s + (self._frame + self._idle + _FRAME) / CLOCK_HZ
+            self.wake_s = since_s + (span + self._idle + _FRAME) / CLOCK_HZ
 
     def _be_silent(self, samples: int, steps: list[Step]) -> None:
         self._move(samples)
@@ -426,7 +444,8 @@ class Sequencer:
 
     def _set_frame(self, samples: int) -> None:
         self._frame = samples
-        self._patience_s = self._idle_after_s + (samples - _FRAME) / CLOCK_HZ
+        span = max(samples, self._piece)
+        self._patience_s = self._idle_after_s + (span - _FRAME) / CLOCK_HZ
 
     def _move(self, samples: int) -> None:
         self.end += samples

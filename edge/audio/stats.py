@@ -15,7 +15,7 @@ class TrackStats(msgspec.Struct, kw_only=True, gc=False):
 
     received: int = 0
     decoded: int = 0
-    """Played to PCM; counted when first played, not again in a replay."""
+    """Played; counted when first played, not again in a replay."""
     corrupt: int = 0
     """Not an Opus packet, or refused by the decoder; bridged like a loss of the same length."""
     late: int = 0
@@ -43,5 +43,7 @@ class TrackStats(msgspec.Struct, kw_only=True, gc=False):
     """Times the session clock moved against the audio: long gaps, stalls, new sender clocks."""
     restarts: int = 0
     """Times the packet numbers started anew without a word."""
+    container_faults: int = 0
+    """Pages, blocks and packets of a container that were missing or damaged."""
     overflow_dropped_ms: int = 0
     """Audio dropped, because too much was kept, before anything had played it."""

@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from edge.audio.packets import DeliverPackets, PacketRenderer
+from edge.audio.container import Container, ContainerIntake, UnusableContainer
 from edge.audio.origin import MediaOrigin
+from edge.audio.packets import DeliverPackets, PacketRenderer
 from edge.audio.pcm import PcmFormat
 from edge.audio.renderer import Deliver, Renderer
 from edge.audio.ring import ReplayRing
@@ -17,7 +18,17 @@ from edge.audio.stats import TrackStats
 from edge.audio.steps import CLOCK_HZ, Step, StepKind
 from edge.audio.timeline import Timeline
 
-__all__ = ["AudioTrack", "Deliver", "DeliverPackets", "Encoding", "Feed", "Source", "TrackStats"]
+__all__ = [
+    "AudioTrack",
+    "Container",
+    "Deliver",
+    "DeliverPackets",
+    "Encoding",
+    "Feed",
+    "Source",
+    "TrackStats",
+    "UnusableContainer",
+]
 
 Source = Literal["opus", "ogg", "pcm"]
 """How a track's audio comes in: bare Opus packets, Opus packets in a container, or uncoded."""
@@ -39,7 +50,7 @@ class AudioTrack:
     decoded. All methods belong to one thread; ``now_s`` is a monotonic clock's time.
     """
 
-    __slots__ = ("_batch_ms", "_live", "_ring", "_sequencer", "_source", "_stats")
+    __slots__ = ("_batch_ms", "_container", "_live", "_ring", "_sequencer", "_source", "_stats")
 
     def __init__(self, settings: TrackSettings, origin: MediaOrigin | None = None) -> None:
         """``origin`` says where the connection's timestamps lie on the session's clock."""
@@ -49,6 +60,7 @@ class AudioTrack:
         self._batch_ms = settings.asr_batch_ms
         self._live: tuple[Feed | SoundAlarm, ...] = ()
         self._source: Source = "opus"
+        self._container: ContainerIntake | None = None
 
     @property
     def source(self) -> Source:
@@ -103,20 +115,28 @@ class AudioTrack:
     ) -> None:
         """Take a packet: its number, its media time in 48 kHz samples, its bytes.
 
-        Never raises for bad input: what cannot be used is bridged or dropped, and counted.
+        Of a sender that announced a container each payload is a piece of it. Bad input is bridged
+        or dropped, and counted; only a container that turns out to be none, or to hold no Opus,
+        raises ``UnusableContainer``.
         """
+        if self._container is not None:
+            self._take_piece(self._container, chunk, timestamp, payload, now_s)
+            return
         for step in self._sequencer.push(chunk, timestamp, payload, now_s):
             self._ring.append(step)
             for feed in self._live:
                 feed._note(step)
 
-    def restart(self, pcm: PcmFormat | None = None) -> None:
+    def restart(self, pcm: PcmFormat | None = None, *, container: Container | None = None) -> None:
         """The sender announced a new source under this tag: its numbers start anywhere.
 
-        It sends Opus packets, or PCM of this format; what came before is played first.
+        It sends Opus packets, PCM of this format, or Opus in a container, from its beginning or
+        from anywhere; what came before is played first.
         """
         self._keep(self._sequencer.restart(pcm))
-        self._source = "opus" if pcm is None else "pcm"
+        self._container = ContainerIntake(container) if container else None
+        self._sequencer.expect(0)
+        self._source = "pcm" if pcm else "ogg" if container == "ogg" else "opus"
         if pcm is not None:
             for feed in self._live:
                 feed._meet_pcm()
@@ -136,6 +156,8 @@ class AudioTrack:
         Decoders and the session's clock go on; ``origin`` places the timestamps to come on it.
         """
         self._keep(self._sequencer.rejoin(origin))
+        if self._container is not None:
+            self._container.rejoin()
 
     def session_now_ms(self, now_s: float) -> float | None:
         """What the session's clock says by this track's last packet; None before the first."""
@@ -196,6 +218,23 @@ class AudioTrack:
             renderer = PacketRenderer(self._batch_ms, deliver_packets or _one_by_one(deliver))
         batch = self._batch_ms * _SAMPLES_PER_MS
         return Feed(self, self._ring, renderer, from_ms, batch, on_form_changed)
+
+    def _take_piece(
+        self,
+        container: ContainerIntake,
+        chunk: int | None,
+        timestamp: int | None,
+        piece: bytes,
+        now_s: float,
+    ) -> None:
+        sequencer = self._sequencer
+        longest, faults = container.longest_piece, container.faults
+        packets = container.read(chunk, timestamp, piece, sequencer.clock)
+        if container.longest_piece != longest:
+            sequencer.expect(container.longest_piece)
+        self._stats.container_faults += container.faults - faults
+        for number, at, packet in packets:
+            self._keep(sequencer.push(number, at, packet, now_s))
 
     def _wake(self, now_s: float) -> None:
         was_idle = self._sequencer.is_idle
