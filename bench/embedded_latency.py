@@ -156,7 +156,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         socket = str(Path(folder, "inference.sock"))
         caretaker = multiprocessing.get_context("spawn").Process(
-            target=run_caretaker, args=(settings, socket)
+            target=run_caretaker, args=(settings, socket, "error", "text")
         )
         caretaker.start()
         try:

@@ -20,7 +20,7 @@ from multiprocessing.managers import SyncManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge.asr.embedded import EmbeddedRecognizer, run_caretaker
+from edge.asr.embedded import Care, EmbeddedRecognizer, run_caretaker
 from edge.asr.registry import Survey, survey
 from edge.errors import SettingError
 from edge.server.board import WorkerBoard
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 STOP_MARGIN_S = 6.0
 """What a worker may take for closing handshakes and its own end, past the drain's deadline."""
+FAREWELL_MARGIN_S = 5.0
+"""What the inference process serves workers past the drain's deadline."""
 
 
 def serve(settings: Settings, announce: Callable[[str], None]) -> None:
@@ -115,7 +117,12 @@ def _run(
         motd=False,
     )
     if EmbeddedRecognizer.name in recognizers.available:
-        app.register_listener(partial(_start_inference, boot), "main_process_ready")
+        care = Care(
+            at_once=EmbeddedRecognizer.name in recognizers.order,
+            hang_deadline_s=settings.server.hang_deadline_s,
+            farewell_s=settings.server.drain_deadline_s + FAREWELL_MARGIN_S,
+        )
+        app.register_listener(partial(_start_inference, boot, care), "main_process_ready")
     Sanic.serve(primary=app, app_loader=loader)
     if plan.failure:
         raise plan.failure
@@ -141,7 +148,7 @@ def _tell(
     announce(f"data directory: {data_dir}")
 
 
-async def _start_inference(boot: Boot, app: Sanic[Any, Any]) -> None:
+async def _start_inference(boot: Boot, care: Care, app: Sanic[Any, Any]) -> None:
     """One inference process for all workers, kept alive by a process of its own."""
     server = boot.settings.server
     arguments = {
@@ -149,6 +156,7 @@ async def _start_inference(boot: Boot, app: Sanic[Any, Any]) -> None:
         "socket_path": boot.embedded_socket,
         "log_level": server.log_level,
         "log_format": server.log_format,
+        "care": care,
     }
     app.manager.manage(
         "Inference", run_beside, {"target": run_caretaker, "arguments": arguments}, transient=False

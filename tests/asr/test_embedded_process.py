@@ -14,7 +14,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edge.asr.embedded import EmbeddedSettings, client, require_packages, run_caretaker, weights
+from edge.asr.embedded import (
+    Care,
+    EmbeddedSettings,
+    client,
+    require_packages,
+    run_caretaker,
+    weights,
+)
 from edge.asr.embedded.process import InferenceServer
 from edge.asr.embedded.weights import WeightFile
 from edge.asr.interface import StreamRequest
@@ -182,6 +189,67 @@ async def test_a_hung_process_is_given_up_after_a_deadline(
 
 
 @requires_embedded
+async def test_a_hung_process_is_replaced_and_the_utterance_survives():
+    pcm, _ = speech("beckett")
+    listener = Listener()
+    with caretaker(care=Care(hang_deadline_s=1.0)) as inference:
+        async with recognizer(inference.socket) as embedded:
+            stream = await embedded.open(StreamRequest(track="t"), listener)
+            hung = inference.child()
+            assert hung is not None
+            kill(hung, signal.SIGSTOP)
+            stream.send(pcm)
+            await stream.drain()
+            await stream.close()
+        assert inference.child() not in (None, hung)
+        assert not is_running(hung)
+    assert "better" in listener.text.lower()
+
+
+@requires_embedded
+async def test_a_caretaker_that_stood_still_itself_replaces_nobody():
+    """As when a machine is suspended, or everything is stopped in a terminal."""
+    with caretaker(care=Care(hang_deadline_s=1.0)) as inference:
+        async with recognizer(inference.socket) as embedded:
+            await (await embedded.open(StreamRequest(track="t"), Listener())).close()
+            child = inference.child()
+            assert child is not None
+            for number in (signal.SIGSTOP, signal.SIGCONT):
+                for pid in (inference.process.pid, child):
+                    kill(pid, number)
+                await asyncio.sleep(1.5)
+            assert inference.child() == child
+
+
+@requires_embedded
+async def test_a_process_that_may_wait_starts_when_a_worker_asks():
+    with caretaker(care=Care(at_once=False)) as inference:
+        assert await asyncio.to_thread(wait_for, lambda: Path(inference.socket).exists(), 10)
+        async with recognizer(inference.socket) as embedded:
+            assert inference.child() is None
+            await (await embedded.open(StreamRequest(track="t"), Listener())).close()
+            assert inference.child() is not None
+
+
+@requires_embedded
+def test_a_process_that_nobody_asked_for_holds_no_stop_up():
+    with caretaker(care=Care(at_once=False)) as inference:
+        assert wait_for(lambda: Path(inference.socket).exists(), 10)
+        inference.process.terminate()
+        assert inference.process.wait(2) == 0
+        assert not Path(inference.socket).exists()
+
+
+@requires_embedded
+async def test_a_worker_that_never_leaves_is_served_for_the_farewell_only():
+    with caretaker(care=Care(farewell_s=0.5)) as inference:
+        async with recognizer(inference.socket) as embedded:
+            await (await embedded.open(StreamRequest(track="t"), Listener())).close()
+            inference.process.terminate()
+            assert await asyncio.to_thread(inference.process.wait, 4) == 0
+
+
+@requires_embedded
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_the_caretaker_and_its_child_end_soon_after_a_signal(
     inference: Caretaker, number: signal.Signals
@@ -255,7 +323,10 @@ async def test_damaged_weights_refuse_streams_with_the_file_and_the_remedy(
     monkeypatch.setattr("edge.asr.embedded.moonshine.ENCODER", damaged)
     path = tmp_path / "inference.sock"
     end = asyncio.Event()
-    serving = asyncio.create_task(InferenceServer(EmbeddedSettings(), path).run(end))
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    server = InferenceServer(EmbeddedSettings(), listener, farewell_s=5.0)
+    serving = asyncio.create_task(server.run(end))
     async with recognizer(str(path)) as embedded:
         with pytest.raises(RecognizerRefused, match=r"model\.ort cannot be used: its sha256"):
             await embedded.open(StreamRequest(track="t"), Listener())

@@ -93,7 +93,9 @@ def test_a_bad_setting_is_one_line_and_status_2() -> None:
 
 
 def test_the_process_beside_the_workers_logs_in_the_same_form() -> None:
-    with running("--workers", "1", "--set", "log_format=json") as server:
+    environment = {**QUIET_RECOGNIZER, "PROVIDERS_PRIORITY": "dummy,embedded"}
+    arguments = ("--workers", "1", "--set", "log_format=json")
+    with running(*arguments, environment=environment) as server:
         ready = "the embedded recognizer is ready"
         wait_until(lambda: ready in server.log, "the inference process's first line")
         assert ready in [json.loads(line)["event"] for line in server.log.splitlines()]

@@ -6,13 +6,14 @@ caretaker, turns them into text. ``edge.asr.registry``, ``edge.settings`` and th
 it; importing it loads no model library.
 """
 
-from edge.asr.embedded.caretaker import run_caretaker
+from edge.asr.embedded.caretaker import Care, run_caretaker
 from edge.asr.embedded.recognizer import EmbeddedRecognizer
 from edge.asr.embedded.settings import EmbeddedSettings
 from edge.asr.embedded.stream import EmbeddedCounts
 from edge.asr.embedded.weights import require_packages
 
 __all__ = [
+    "Care",
     "EmbeddedCounts",
     "EmbeddedRecognizer",
     "EmbeddedSettings",

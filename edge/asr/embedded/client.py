@@ -80,11 +80,6 @@ class InferenceClient(asyncio.Protocol):
         self.load = 0.0
         """Last known load of the inference threads, 0 to 1."""
 
-    def start(self) -> None:
-        """Begin connecting; ``stop`` ends it."""
-        self._away_since_s = asyncio.get_running_loop().time()
-        self._keeper = asyncio.create_task(self._keep(), name="inference-client")
-
     async def stop(self) -> None:
         """Close the connection; requests without an answer are dropped unanswered."""
         if self._keeper is not None:
@@ -96,10 +91,13 @@ class InferenceClient(asyncio.Protocol):
             self._transport.abort()
 
     async def ready(self) -> None:
-        """Return once the process can decode.
+        """Return once the process can decode; the first call begins to connect, ``stop`` ends it.
 
         Waits as long as it takes; ``RecognizerRefused`` if its weights cannot be loaded.
         """
+        if self._keeper is None:
+            self._away_since_s = asyncio.get_running_loop().time()
+            self._keeper = asyncio.create_task(self._keep(), name="inference-client")
         await self._settled.wait()
         if self._refusal is not None:
             raise RecognizerRefused(f"embedded recognizer: {self._refusal}")

@@ -36,6 +36,7 @@ class Job:
         self.request = request
         self.answer = answer
         self.since_s = time.monotonic()
+        self.began_s = math.inf
         self.unwanted = False
 
     @property
@@ -96,6 +97,11 @@ class DecodePool:
             for job in self._running:
                 job.unwanted = job.unwanted or job.owner is owner
 
+    def longest_s(self) -> float:
+        """For how long the oldest running decode has been running; 0 when none is."""
+        with self._wake:
+            return max((time.monotonic() - job.began_s for job in self._running), default=0.0)
+
     def stop(self) -> None:
         """End the threads; what runs is given up between two tokens, what waits is dropped."""
         with self._wake:
@@ -135,6 +141,7 @@ class DecodePool:
                     job = self._take()
                 if job is None or self._stopping:
                     return
+                job.began_s = time.monotonic()
                 self._running.append(job)
             answer = self._decode(job)
             with self._wake:

@@ -4,7 +4,8 @@ Comes in: ``Decode`` requests over a Unix socket. Goes out: one ``Answer`` each.
 that a worker could miss: when it dies, its caretaker starts another and the workers ask again.
 
 Life: it ends when standard input ends, which the caretaker holds open. From then on it takes no new
-connection, serves those there are until they close, and gives up after ``FAREWELL_S``.
+connection, serves those there are until they close, and gives up after a farewell. While it lives
+and no decode takes for ever it says so, in a pipe that the caretaker reads.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final, cast
 
 import msgspec
@@ -25,20 +26,30 @@ from edge.asr.embedded.messages import (
     Decode,
     Deframer,
     Ready,
-    check_socket_path,
     frame,
 )
 from edge.asr.embedded.settings import EmbeddedSettings
 from edge.errors import EdgescribeError
 from edge.logs import get_logger
 
-FAREWELL_S: Final = 20.0
-"""How long workers that stay connected are served after the end was asked for: longer than their
-drain is by default."""
+BEAT_S: Final = 0.25
+LONGEST_DECODE_S: Final = 30.0
+"""A decode takes seconds at most: after so long its thread hangs, and the process with it."""
 
 _log: Final = get_logger("edge.asr.embedded")
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(Decode)
+
+
+class Ties(msgspec.Struct, frozen=True, kw_only=True):
+    """What the inference process has of its caretaker, beside standard input."""
+
+    listener: int
+    """Descriptor of the listening socket."""
+    beats: int
+    """Descriptor of the pipe that takes signs of life."""
+    farewell_s: float
+    """How long workers that stay connected are served after the end was asked for."""
 
 
 class WorkerConnection(asyncio.Protocol):
@@ -81,38 +92,37 @@ class WorkerConnection(asyncio.Protocol):
 class InferenceServer:
     """Accepts workers at once, loads the weights meanwhile, then decodes."""
 
-    def __init__(self, settings: EmbeddedSettings, socket_path: Path) -> None:
+    def __init__(
+        self, settings: EmbeddedSettings, listener: socket.socket, farewell_s: float
+    ) -> None:
         self._settings = settings
-        self._socket_path = socket_path
+        self._listener = listener
+        self._farewell_s = farewell_s
         self._workers: set[WorkerConnection] = set()
         self._ready: Ready | None = None
         self._submit: Callable[[WorkerConnection, Decode], None] | None = None
         self._forget: Callable[[WorkerConnection], None] | None = None
+        self._longest_s: Callable[[], float] = lambda: 0.0
         self._alone = asyncio.Event()
         self._alone.set()
 
     async def run(self, end_wanted: asyncio.Event) -> None:
-        """Serve until ``end_wanted`` and then until the last worker has gone, or ``FAREWELL_S``."""
+        """Serve until ``end_wanted`` and then until the last worker has gone, or the farewell."""
         loop = asyncio.get_running_loop()
-        with contextlib.suppress(FileNotFoundError):
-            self._socket_path.unlink()
-        before = os.umask(0o177)
-        try:
-            listener = await loop.create_unix_server(
-                lambda: WorkerConnection(self), str(self._socket_path)
-            )
-        finally:
-            os.umask(before)
+        server = await loop.create_unix_server(lambda: WorkerConnection(self), sock=self._listener)
         stop = await self._load()
         await end_wanted.wait()
-        listener.close()
+        server.close()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._alone.wait(), FAREWELL_S)
+            await asyncio.wait_for(self._alone.wait(), self._farewell_s)
         for worker in list(self._workers):
             worker.cut()
         stop()
-        with contextlib.suppress(FileNotFoundError):
-            self._socket_path.unlink()
+
+    @property
+    def is_well(self) -> bool:
+        """Whether no decode runs for so long that its thread must hang."""
+        return self._longest_s() < LONGEST_DECODE_S
 
     async def _load(self) -> Callable[[], None]:
         """Load the weights in a thread, tell the workers, and answer how to stop the pool."""
@@ -140,6 +150,7 @@ class InferenceServer:
 
         self._submit = submit
         self._forget = pool.forget
+        self._longest_s = pool.longest_s
         self._announce(Ready())
         _log.info("the embedded recognizer is ready", threads=self._settings.threads)
         return pool.stop
@@ -171,17 +182,16 @@ class InferenceServer:
         self._submit(worker, request)
 
 
-def run_inference(settings: EmbeddedSettings, socket_path: Path) -> None:
-    """Serve at ``socket_path`` until standard input ends; ``SettingError`` if the path is too long.
+def run_inference(settings: EmbeddedSettings, ties: Ties) -> None:
+    """Serve until standard input ends.
 
     SIGINT is ignored, because a terminal sends it to the whole group and the caretaker decides.
     """
-    check_socket_path(socket_path)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    asyncio.run(_serve(settings, socket_path))
+    asyncio.run(_serve(settings, ties))
 
 
-async def _serve(settings: EmbeddedSettings, socket_path: Path) -> None:
+async def _serve(settings: EmbeddedSettings, ties: Ties) -> None:
     loop = asyncio.get_running_loop()
     end_wanted = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, end_wanted.set)
@@ -195,9 +205,24 @@ async def _serve(settings: EmbeddedSettings, socket_path: Path) -> None:
             pass
         end_wanted.set()
 
+    listener = socket.socket(fileno=ties.listener)
+    server = InferenceServer(settings, listener, ties.farewell_s)
     watcher = asyncio.create_task(watch())
+    heart = asyncio.create_task(_beat(ties.beats, server))
     try:
-        await InferenceServer(settings, socket_path).run(end_wanted)
+        await server.run(end_wanted)
     finally:
         watcher.cancel()
+        heart.cancel()
         pipe.close()
+
+
+async def _beat(pipe: int, server: InferenceServer) -> None:
+    """Say that this process lives while it does; cancelled at its end."""
+    os.set_blocking(pipe, False)
+    while True:
+        # A caretaker that does not read has stopped, or is gone and will be noticed at the stdin.
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):
+            if server.is_well:
+                os.write(pipe, b".")
+        await asyncio.sleep(BEAT_S)

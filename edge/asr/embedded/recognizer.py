@@ -48,9 +48,6 @@ class EmbeddedRecognizer(Recognizer):
         """Last known load of the machine's inference threads, 0 to 1."""
         return self._client.load
 
-    async def start(self) -> None:
-        self._client.start()
-
     async def stop(self) -> None:
         await self._client.stop()
         if self._voice is not None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edge.asr.embedded import EmbeddedRecognizer, EmbeddedSettings
+from edge.asr.embedded import Care, EmbeddedRecognizer, EmbeddedSettings
 from edge.asr.interface import Final, Interim, StreamEnded, StreamEvent
 
 RATE_HZ = 16000
@@ -30,9 +30,10 @@ requires_embedded = pytest.mark.skipif(
 )
 
 _COMMAND = (
-    "import sys, msgspec; from edge.asr.embedded import EmbeddedSettings, run_caretaker; "
+    "import sys, msgspec; from edge.asr.embedded import Care, EmbeddedSettings, run_caretaker; "
     "settings = msgspec.json.decode(sys.argv[1], type=EmbeddedSettings); "
-    "run_caretaker(settings, sys.argv[2], 'error', 'text')"
+    "care = msgspec.json.decode(sys.argv[3], type=Care); "
+    "run_caretaker(settings, sys.argv[2], 'error', 'text', care)"
 )
 
 
@@ -51,12 +52,15 @@ class Caretaker:
 
 
 @contextmanager
-def caretaker(settings: EmbeddedSettings | None = None) -> Iterator[Caretaker]:
+def caretaker(
+    settings: EmbeddedSettings | None = None, care: Care | None = None
+) -> Iterator[Caretaker]:
     """Run a caretaker in a process of its own; it and its child are gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="edge") as folder:
         socket = str(Path(folder, "inference.sock"))
         options = msgspec.json.encode(settings or EmbeddedSettings()).decode()
-        process = subprocess.Popen([sys.executable, "-c", _COMMAND, options, socket])
+        cared = msgspec.json.encode(care or Care()).decode()
+        process = subprocess.Popen([sys.executable, "-c", _COMMAND, options, socket, cared])
         running = Caretaker(process, socket)
         try:
             yield running
