@@ -31,8 +31,6 @@ from edge.asr.upstream import Ending, Upstream
 NAME = "Deepgram"
 KEEP_ALIVE_S = 5.0
 """Without audio or this message the service closes a connection after 10 s (NET-0001)."""
-PAUSE_S = 1.0
-"""Without audio for so long there is nothing to be heard from the service either."""
 NORMAL_CLOSURE = 1000
 _SAMPLES_PER_MS = 48
 _UNKNOWN_PACKET_MS = 20.0
@@ -76,8 +74,8 @@ class DeepgramStream(ServiceStream):
         """Names of what the open result holds, one for each speaker's run."""
         self._interim = False
         """Whether the open result has words so far."""
-        self._audio_s = self._spoke_s = time.monotonic()
-        """When audio, and when anything at all was last sent."""
+        self._spoke_s = time.monotonic()
+        """When the last message was sent."""
         self._sent_ms = 0.0
         self._heard_ms = 0.0
         """End of the newest result."""
@@ -125,10 +123,7 @@ class DeepgramStream(ServiceStream):
             super().ended(ending)
 
     def _note_sent(self, duration_ms: float) -> None:
-        now_s = time.monotonic()
-        if now_s - self._audio_s > PAUSE_S:
-            self.heard_s = now_s  # what was silent had nothing to say
-        self._audio_s = self._spoke_s = now_s
+        self._spoke_s = time.monotonic()
         self._sent_ms += duration_ms
         self._committed = False
 

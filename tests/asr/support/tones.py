@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import groupby
 
 import numpy as np
@@ -13,6 +14,7 @@ WORDS = ("alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel
 LOWEST_HZ, STEP_HZ = 400.0, 150.0
 WORD_MS = 600
 FRAME_MS = 20
+LEAST_FRAMES = 10
 LOUD = 300.0
 """Root mean square from which a frame counts as sound."""
 
@@ -53,14 +55,28 @@ def loud_frames(pcm: bytes, rate_hz: int) -> NDArray[np.bool_]:
 
 def words_in(pcm: bytes, rate_hz: int) -> str:
     """The words whose tones are in the audio, in order; shorter than 200 ms is not a word."""
+    return " ".join(word for word, _, _ in timed_words(tones_in(pcm, rate_hz)))
+
+
+def timed_words(tones: Sequence[int]) -> list[tuple[str, int, int]]:
+    """The words of a sequence of frames, each with its first frame and the one after its last."""
+    words, at = [], 0
+    for tone, run in groupby(tones):
+        end = at + len(list(run))
+        if tone >= 0 and end - at >= LEAST_FRAMES:
+            words.append((WORDS[tone], at, end))
+        at = end
+    return words
+
+
+def tones_in(pcm: bytes, rate_hz: int) -> list[int]:
+    """For each whole 20 ms frame the number of its word, or -1 if it is not sound."""
     frames = _frames(pcm, rate_hz)
     loud = loud_frames(pcm, rate_hz)
     spectra = np.abs(np.fft.rfft(frames * np.hanning(frames.shape[1]), 8192, axis=1))
     hertz = np.argmax(spectra, axis=1) * rate_hz / 8192
     nearest = np.clip(np.round((hertz - LOWEST_HZ) / STEP_HZ), 0, len(WORDS) - 1).astype(int)
-    heard = [int(word) if sound else -1 for word, sound in zip(nearest, loud, strict=True)]
-    runs = [(word, len(list(frames))) for word, frames in groupby(heard)]
-    return " ".join(WORDS[word] for word, count in runs if word >= 0 and count >= 10)
+    return [int(word) if sound else -1 for word, sound in zip(nearest, loud, strict=True)]
 
 
 def _frames(pcm: bytes, rate_hz: int) -> NDArray[np.int16]:
