@@ -1,31 +1,154 @@
-"""Where loads run: a gateway alone on a core, a stand-in for its recognizers on another."""
+"""Where loads run: a gateway on cores of its own, a stand-in for its recognizers on another."""
 
 from __future__ import annotations
 
 import os
+import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from itertools import islice
 from pathlib import Path
 
+import msgspec
+import trustme
+
+from bench.load_client import LoadClient
 from edge.demo.bridge import Line, encode_frames
+from edge.demo.gateway import HOST, GatewayProcess, running
 from edge.demo.speech import demo_recordings, read_wav
 
 LOOP_PACKETS = 200
+PROVIDERS = ("openai", "deepgram", "deepgram-pcm", "dummy", "embedded")
+UNLIMITED = str(10**9)
 
 
-def speech_packets() -> list[bytes]:
+class BedOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What is set up."""
+
+    provider: str = "openai"
+    """One of ``PROVIDERS``; ``deepgram`` is handed Opus, ``deepgram-pcm`` is not."""
+    workers: int = 1
+    tls: bool = False
+    loss: float = 0.0
+    """Share of packets."""
+    at_any_pace: bool = False
+    """Whether connections may send as fast as they can."""
+
+    @property
+    def recognizer(self) -> str:
+        """The gateway's name of ``provider``."""
+        return self.provider.partition("-")[0]
+
+    @property
+    def query(self) -> str:
+        """Of the media endpoint."""
+        return f"sendBack=true&sendBackInterim=true&times=true&provider={self.recognizer}"
+
+
+class Bed:
+    """A running gateway, its stand-in, and what to send."""
+
+    def __init__(
+        self,
+        options: BedOptions,
+        gateway: GatewayProcess,
+        upstream: StandIn,
+        packets: list[bytes],
+        trust: ssl.SSLContext | None,
+        core: int,
+    ) -> None:
+        self.options = options
+        self.gateway = gateway
+        self.upstream = upstream
+        self.packets = packets
+        self.core = core
+        """One of the gateway's."""
+        self._trust = trust
+        self.workers = [pid for pid in gateway.pids() if _is_worker(pid)]
+        """Their process ids."""
+
+    def client(self) -> LoadClient:
+        """A bridge without sessions."""
+        return LoadClient(self.gateway.port, self.packets, tls=self._trust, loss=self.options.loss)
+
+    async def warm_up(self, seconds: float) -> None:
+        """Carry sessions for so long, so that what is loaded once is charged to no stream."""
+        count = self.options.workers
+        client = self.client()
+        await client.open([5] * (1 if count == 1 else 4 * count), self.options.query)
+        await client.stream(seconds)
+        await client.close()
+
+
+@asynccontextmanager
+async def bed(options: BedOptions) -> AsyncIterator[Bed]:
+    """A gateway that is ready, for the length of the block."""
+    allowed = sorted(os.sched_getaffinity(0))
+    gateway_cores, other_core = allowed[-options.workers :], allowed[0]
+    packets = speech_packets(with_redundancy=options.loss > 0)
+    with (
+        tempfile.TemporaryDirectory(prefix="edgescribe-load-") as folder,
+        stand_in(other_core) as upstream,
+    ):
+        arguments: list[str] = []
+        trust = None
+        if options.tls:
+            arguments, trust = _certificate(Path(folder))
+        os.sched_setaffinity(0, gateway_cores)
+        try:
+            async with running(
+                workers=options.workers,
+                arguments=arguments,
+                environment={**os.environ, **_environment(options, upstream.port)},
+                trust=trust,
+            ) as gateway:
+                pin_all(os.getpid(), other_core)
+                yield Bed(options, gateway, upstream, packets, trust, gateway_cores[-1])
+        finally:
+            os.sched_setaffinity(0, allowed)
+
+
+def _environment(options: BedOptions, upstream_port: int) -> dict[str, str]:
+    services = f"ws://{HOST}:{upstream_port}"
+    deepgram = {"DEEPGRAM_API_KEY": "bench", "DEEPGRAM_URL": services}
+    environment = {
+        "openai": {"OPENAI_API_KEY": "bench", "OPENAI_REALTIME_URL": f"{services}/v1/realtime"},
+        "deepgram": {**deepgram, "DEEPGRAM_ENCODING": "opus"},
+        "deepgram-pcm": {**deepgram, "DEEPGRAM_ENCODING": "linear16"},
+        "dummy": {"ENABLE_DUMMY_PROVIDER": "true"},
+    }.get(options.provider, {})
+    # Whatever else could be used is not even started.
+    environment["PROVIDERS_PRIORITY"] = options.recognizer
+    if options.at_any_pace:
+        environment["EDGESCRIBE_MAX_EVENTS_PER_S"] = UNLIMITED
+    return environment
+
+
+def _certificate(folder: Path) -> tuple[list[str], ssl.SSLContext]:
+    """Arguments of a gateway with a certificate of its own, and who trusts it."""
+    authority = trustme.CA()
+    leaf = authority.issue_cert(HOST)
+    leaf.private_key_and_cert_chain_pem.write_to_path(str(folder / "gateway.pem"))
+    trust = ssl.create_default_context()
+    authority.configure_trust(trust)
+    path = folder / "gateway.pem"
+    return ["--set", f"tls_cert={path}", "--set", f"tls_key={path}"], trust
+
+
+def speech_packets(*, with_redundancy: bool) -> list[bytes]:
     """Four seconds of speech at 32 kbit/s, from 1.3 s on, when the first sentence begins."""
-    frames = encode_frames(read_wav(demo_recordings()[0].path), Line(fec=False, dtx=False))
+    frames = encode_frames(
+        read_wav(demo_recordings()[0].path), Line(fec=with_redundancy, dtx=False)
+    )
     return [payload for payload, _ in islice(frames, 65, 65 + LOOP_PACKETS)]
 
 
-def cores() -> tuple[int, int]:
-    """A core for the gateway and one for all that loads it; the same where there is but one."""
-    allowed = sorted(os.sched_getaffinity(0))
-    return allowed[-1], allowed[0]
+def _is_worker(pid: int) -> bool:
+    """Whether Sanic started this process to serve connections."""
+    return b"SANIC_WORKER_NAME=Sanic-Server" in Path(f"/proc/{pid}/environ").read_bytes()
 
 
 def pin_all(pid: int, core: int) -> None:

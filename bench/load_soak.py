@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import random
 import statistics
 import sys
@@ -30,24 +29,14 @@ import msgspec
 import uvloop
 from prometheus_client.parser import text_string_to_metric_families
 
-from bench.load_bed import (
-    StandIn,
-    cores,
-    descriptors,
-    pin_all,
-    pss_kb,
-    speech_packets,
-    stand_in,
-    threads,
-)
+from bench.load_bed import Bed, BedOptions, bed, descriptors, pss_kb, threads
 from bench.load_client import LoadClient, Session, Stream
-from edge.demo.gateway import GatewayProcess, cpu_s, running
+from edge.demo.gateway import cpu_s
 from edge.demo.latency import percentile
 
 SESSIONS = 20
 STAYING = 4
 TAGS = 5
-QUERY = "sendBack=true&sendBackInterim=true&provider=openai"
 FULL_LENGTH_S = 30 * 60.0
 WARM_UP_S = 3 * 60.0
 WINDOW_S = 5 * 60.0
@@ -120,8 +109,9 @@ class Soak(msgspec.Struct, frozen=True, kw_only=True):
 class Crowd:
     """The sessions of a run: who is there, who comes, who leaves."""
 
-    def __init__(self, client: LoadClient) -> None:
+    def __init__(self, client: LoadClient, query: str) -> None:
         self._client = client
+        self._query = query
         self._random = random.Random(1)
         self._rotating: deque[list[Stream]] = deque()
         self._leaving: set[asyncio.Task[None]] = set()
@@ -161,7 +151,7 @@ class Crowd:
         await asyncio.gather(*self._leaving)
 
     async def _open(self) -> list[Stream]:
-        session = await self._client.connect(f"soak-{self.sessions}", QUERY)
+        session = await self._client.connect(f"soak-{self.sessions}", self._query)
         self.sessions += 1
         self._there.add(session)
         return [self._tag(session) for _ in range(TAGS)]
@@ -189,59 +179,33 @@ class Crowd:
 
 async def soak(seconds: float) -> Soak:
     """Run one soak."""
-    gateway_core, other_core = cores()
-    packets = speech_packets()
-    with stand_in(other_core) as upstream:
-        environment = {
-            **os.environ,
-            "OPENAI_API_KEY": "bench",
-            "OPENAI_REALTIME_URL": f"ws://127.0.0.1:{upstream.port}/v1/realtime",
-        }
-        os.sched_setaffinity(0, {gateway_core})
-        async with running(workers=1, environment=environment) as gateway:
-            pin_all(os.getpid(), other_core)
-            return await _run(gateway, upstream, packets, seconds)
+    async with bed(BedOptions()) as place:
+        await place.warm_up(min(4.0, seconds))
+        return await _run(place, seconds)
 
 
-async def _run(
-    gateway: GatewayProcess, upstream: StandIn, packets: Sequence[bytes], seconds: float
-) -> Soak:
-    warm_up = LoadClient(gateway.port, packets)
-    await warm_up.open(sessions=1, tags=TAGS, query=QUERY)
-    worker = await _busiest(gateway, warm_up)
-    await warm_up.close()
-    before = await _settled(gateway, upstream, worker, None)
-    idle_kb = pss_kb(worker)
-    opened = upstream.connections()[0]
-
-    client = LoadClient(gateway.port, packets)
-    crowd = Crowd(client)
+async def _run(place: Bed, seconds: float) -> Soak:
+    (worker,) = place.workers
+    before = await _settled(place, None)
+    idle_kb, opened = pss_kb(worker), place.upstream.connections()[0]
+    client = place.client()
+    crowd = Crowd(client, place.options.query)
     await crowd.enter()
     streams = len(client.streams)
-    sending = asyncio.ensure_future(client.stream(seconds))
-    sampling = asyncio.ensure_future(_sample(worker, seconds))
     began_s, cpu_before_s = time.monotonic(), cpu_s(worker)
-    turns = 0
-    while not sending.done():
-        turns += 1
-        pause_s = began_s + turns - time.monotonic()
-        await asyncio.wait([sending], timeout=max(0.0, pause_s))
-        if not sending.done():
-            await crowd.turn()
-    samples = await sampling
-    await sending
+    samples = await _turns(client, crowd, worker, seconds)
     took_s, cpu_used_s = time.monotonic() - began_s, cpu_s(worker) - cpu_before_s
     await crowd.go()
-    after = await _settled(gateway, upstream, worker, before)
-    delays_ms = [each.delay_ms for each in client.arrivals]
+    after = await _settled(place, before)
+    delays_ms = [each.delay_ms for each in client.arrivals if each.delay_ms is not None]
     return Soak(
         minutes=took_s / 60,
         streams=streams,
         sessions=crowd.sessions,
         cut=crowd.cut,
         tags=crowd.tags,
-        recognizer_connections=upstream.connections()[0] - opened,
-        packets_sent=client.sent,
+        recognizer_connections=place.upstream.connections()[0] - opened,
+        packets_sent=client.due,
         results=len(delays_ms),
         delay_p50_ms=percentile(delays_ms, 0.5),
         delay_p99_ms=percentile(delays_ms, 0.99),
@@ -253,6 +217,24 @@ async def _run(
         samples_kb=[round(kb) for _, kb in samples],
         **flatness(samples, seconds),
     )
+
+
+async def _turns(
+    client: LoadClient, crowd: Crowd, worker: int, seconds: float
+) -> list[tuple[float, float]]:
+    """Send for so long while the crowd turns each second; the worker's memory meanwhile."""
+    sending = asyncio.ensure_future(client.stream(seconds))
+    sampling = asyncio.ensure_future(_sample(worker, seconds))
+    began_s = time.monotonic()
+    turns = 0
+    while not sending.done():
+        turns += 1
+        pause_s = began_s + turns - time.monotonic()
+        await asyncio.wait([sending], timeout=max(0.0, pause_s))
+        if not sending.done():
+            await crowd.turn()
+    await sending
+    return await sampling
 
 
 def flatness(samples: Sequence[tuple[float, float]], seconds: float) -> dict[str, float]:
@@ -285,36 +267,28 @@ async def _sample(worker: int, seconds: float) -> list[tuple[float, float]]:
     return samples
 
 
-async def _busiest(gateway: GatewayProcess, client: LoadClient) -> int:
-    """The process that carries the client's streams, which it sends for a few seconds."""
-    before = {pid: cpu_s(pid) for pid in gateway.pids()}
-    await client.stream(4)
-    return max(before, key=lambda pid: cpu_s(pid) - before[pid])
-
-
-async def _settled(
-    gateway: GatewayProcess, upstream: StandIn, worker: int, wanted: Holdings | None
-) -> Holdings:
+async def _settled(place: Bed, wanted: Holdings | None) -> Holdings:
     """What the worker has once it carries nothing: as ``wanted``, or twice the same a second apart.
 
     After ``SETTLE_WITHIN_S`` it is what there is.
     """
     until_s = time.monotonic() + SETTLE_WITHIN_S
-    held = await _holdings(gateway, upstream, worker)
+    held = await _holdings(place)
     while time.monotonic() < until_s:
         await asyncio.sleep(1.5)
-        previous, held = held, await _holdings(gateway, upstream, worker)
+        previous, held = held, await _holdings(place)
         is_idle = not (held.sessions or held.tracks or held.recognizer_connections)
         if is_idle and held == (wanted or previous):
             break
     return held
 
 
-async def _holdings(gateway: GatewayProcess, upstream: StandIn, worker: int) -> Holdings:
+async def _holdings(place: Bed) -> Holdings:
+    (worker,) = place.workers
     kinds = Counter(target.partition(":")[0] for target in descriptors(worker))
     gauges = {
         family.name: sum(sample.value for sample in family.samples)
-        for family in text_string_to_metric_families(await gateway.metrics_text())
+        for family in text_string_to_metric_families(await place.gateway.metrics_text())
         if family.type == "gauge"
     }
     return Holdings(
@@ -323,7 +297,7 @@ async def _holdings(gateway: GatewayProcess, upstream: StandIn, worker: int) -> 
         descriptors=dict(sorted(kinds.items())),
         sessions=round(gauges["otp_sessions_active"] + gauges["otp_sessions_detached"]),
         tracks=round(gauges["otp_participants_active"]),
-        recognizer_connections=upstream.connections()[1],
+        recognizer_connections=place.upstream.connections()[1],
     )
 
 

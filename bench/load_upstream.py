@@ -1,12 +1,11 @@
-"""A stand-in for the OpenAI Realtime endpoint that costs next to nothing, for ``bench.load``.
+"""A stand-in for recognizers' services that costs next to nothing, for ``bench.load``.
 
     python -m bench.load_upstream
 
 Prints its port, then serves until its standard input closes; to each line read there it answers
-with the numbers of connections opened so far and of those still open. Audio is skipped by length;
-every connection gets an interim each 0.5 s and a final each 4 s whose text ends with ``t<ns>``, the
-monotonic clock when it was sent (the same clock in all processes of a machine). The finals of all
-connections are spread over the 4 s, as those of people who speak are.
+with the numbers of connections opened so far and of those still open. Audio is skipped by length.
+``bench.load_vendors`` says what it answers. The finals of all connections are spread over their
+4 s, as those of people who speak are.
 """
 
 from __future__ import annotations
@@ -18,19 +17,14 @@ import itertools
 import re
 import struct
 import sys
-import time
 from typing import cast
 
 import uvloop
 
-INTERIM_S = 0.5
-INTERIMS_PER_FINAL = 8
-_APPEND_OVERHEAD = len('{"type":"input_audio_buffer.append","audio":""}')
-_SMALL_BYTES = 2000
-"""Control messages are smaller than this, audio is larger."""
+from bench.load_vendors import INTERIM_S, INTERIMS_PER_FINAL, Vendor, vendor_of
+
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-_ITEM = "conversation.item.input_audio_transcription"
-_items = itertools.count(1)
+_NORMAL_CLOSE = b"\x88\x02\x03\xe8"
 
 
 class Connections:
@@ -47,13 +41,10 @@ class Upstream(asyncio.BufferedProtocol):
         self._buffer = bytearray(1 << 18)
         self._filled = 0
         self._skip = 0
-        self._open = False
+        self._vendor: Vendor | None = None
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._beats = Connections.opened % INTERIMS_PER_FINAL
-        self._audio_bytes = 0
-        self._item = ""
-        self._item_start_ms = 0
         self._loop = asyncio.get_running_loop()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -73,9 +64,9 @@ class Upstream(asyncio.BufferedProtocol):
     def buffer_updated(self, size: int) -> None:
         self._filled += size
         position = 0
-        if not self._open:
+        if self._vendor is None:
             position = self._handshake()
-        while self._transport is not None:
+        while self._transport is not None and self._vendor is not None:
             if self._skip:
                 step = min(self._skip, self._filled - position)
                 self._skip -= step
@@ -83,8 +74,8 @@ class Upstream(asyncio.BufferedProtocol):
             if self._skip or (header := self._header(position)) is None:
                 break
             opcode, length, header_bytes = header
-            if length > _SMALL_BYTES:
-                self._audio_bytes += (length - _APPEND_OVERHEAD) * 3 // 4
+            if opcode < 8 and self._vendor.is_audio(opcode, length):
+                self._vendor.audio(length)
                 self._skip = header_bytes + length
                 continue
             end = position + header_bytes + length
@@ -97,7 +88,7 @@ class Upstream(asyncio.BufferedProtocol):
                     self._buffer[position + header_bytes : end], itertools.cycle(mask), strict=False
                 )
             )
-            self._control(opcode, payload)
+            self._message(self._vendor, opcode, payload)
             position = end
         rest = self._filled - position
         self._buffer[:rest] = self._buffer[position : self._filled]
@@ -107,18 +98,19 @@ class Upstream(asyncio.BufferedProtocol):
         end = self._buffer.find(b"\r\n\r\n", 0, self._filled)
         if end < 0 or self._transport is None:
             return 0
-        key = re.search(rb"(?i)sec-websocket-key: *(\S+)", self._buffer[:end])
+        head = bytes(self._buffer[:end])
+        key = re.search(rb"(?i)sec-websocket-key: *(\S+)", head)
         assert key is not None
         accept = base64.b64encode(hashlib.sha1(key[1] + _GUID).digest())
-        protocols = re.search(rb"(?i)sec-websocket-protocol: *([^,\r]+)", self._buffer[:end])
-        chosen = b"Sec-WebSocket-Protocol: %b\r\n" % bytes(protocols[1]) if protocols else b""
+        protocols = re.search(rb"(?i)sec-websocket-protocol: *([^,\r]+)", head)
+        chosen = b"Sec-WebSocket-Protocol: %b\r\n" % protocols[1] if protocols else b""
         self._transport.write(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Accept: %b\r\n%b\r\n" % (accept, chosen)
         )
-        self._open = True
-        self._send('{"type":"session.created","event_id":"e","session":{"type":"transcription"}}')
-        self._timer = self._loop.call_later(INTERIM_S, self._beat)
+        self._vendor = vendor_of(head.split(b" ", 2)[1].decode(), self._send)
+        self._vendor.opened()
+        self._timer = self._loop.call_later(INTERIM_S, self._beat, self._vendor)
         return end + 4
 
     def _header(self, position: int) -> tuple[int, int, int] | None:
@@ -136,55 +128,22 @@ class Upstream(asyncio.BufferedProtocol):
             (length,) = struct.unpack_from(">Q", self._buffer, position + 2)
         return opcode, length, size
 
-    def _control(self, opcode: int, payload: bytes) -> None:
-        assert self._transport is not None
-        if opcode == 8:
-            self._transport.write(b"\x88\x02\x03\xe8")
-            self._transport.close()
-        elif opcode == 9:
+    def _message(self, vendor: Vendor, opcode: int, payload: bytes) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
+        if opcode == 9:
             self._transport.write(bytes((0x8A, len(payload))) + payload)
-        elif b"session.update" in payload:
-            self._send('{"type":"session.updated","event_id":"e","session":{}}')
-        elif b"input_audio_buffer.commit" in payload:
-            self._final()
+        elif opcode == 8 or (opcode < 8 and not vendor.control(payload)):
+            self._transport.write(_NORMAL_CLOSE)
+            self._transport.close()
 
-    def _beat(self) -> None:
-        self._timer = self._loop.call_later(INTERIM_S, self._beat)
+    def _beat(self, vendor: Vendor) -> None:
+        self._timer = self._loop.call_later(INTERIM_S, self._beat, vendor)
         self._beats += 1
-        if not self._item:
-            self._item = f"item_{next(_items)}"
-            self._send(
-                '{"type":"input_audio_buffer.speech_started","event_id":"e","audio_start_ms":'
-                f'{self._item_start_ms},"item_id":"{self._item}"}}'
-            )
         if self._beats % INTERIMS_PER_FINAL == 0:
-            self._final()
+            vendor.final()
         else:
-            self._send(
-                f'{{"type":"{_ITEM}.delta","event_id":"e","item_id":"{self._item}",'
-                f'"content_index":0,"delta":" t{time.monotonic_ns()}"}}'
-            )
-
-    def _final(self) -> None:
-        item = self._item or f"item_{next(_items)}"
-        self._item = ""
-        self._item_start_ms = self._audio_ms
-        self._send(
-            '{"type":"input_audio_buffer.speech_stopped","event_id":"e","audio_end_ms":'
-            f'{self._audio_ms},"item_id":"{item}"}}'
-        )
-        self._send(
-            '{"type":"input_audio_buffer.committed","event_id":"e","previous_item_id":null,'
-            f'"item_id":"{item}"}}'
-        )
-        self._send(
-            f'{{"type":"{_ITEM}.completed","event_id":"e","item_id":"{item}","content_index":0,'
-            f'"transcript":"this is what was said until t{time.monotonic_ns()}"}}'
-        )
-
-    @property
-    def _audio_ms(self) -> int:
-        return self._audio_bytes // 48
+            vendor.interim()
 
     def _send(self, text: str) -> None:
         if self._transport is None:

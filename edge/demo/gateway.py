@@ -7,6 +7,7 @@ import http.client
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -38,8 +39,15 @@ class GatewayFailed(EdgescribeError):
 class GatewayProcess:
     """A gateway started by ``running``."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        port: int,
+        log: Path,
+        trust: ssl.SSLContext | None = None,
+    ) -> None:
         self._process = process
+        self._trust = trust
         self._log = log
         self.port = port
         self.exit_status: int | None = None
@@ -149,7 +157,11 @@ class GatewayProcess:
 
     def _get(self, path: str) -> str | None:
         """Body of a 200, or None for anything else."""
-        connection = http.client.HTTPConnection(HOST, self.port, timeout=5)
+        connection = (
+            http.client.HTTPConnection(HOST, self.port, timeout=5)
+            if self._trust is None
+            else http.client.HTTPSConnection(HOST, self.port, timeout=5, context=self._trust)
+        )
         try:
             connection.request("GET", path)
             response = connection.getresponse()
@@ -167,14 +179,15 @@ async def running(
     workers: int,
     arguments: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
+    trust: ssl.SSLContext | None = None,
     on_wait: Callable[[float], None] = lambda waited_s: None,
 ) -> AsyncIterator[GatewayProcess]:
     """Run a gateway on a free port for the length of the block, ready when the block begins.
 
     It is the code that runs here, it reads no settings file, and it keeps what it writes in a
-    temporary folder. ``environment`` replaces the inherited one. When the block fails, or this
-    process is interrupted or told to end, the gateway is stopped quietly; when the block ends well
-    a bad stop is an error.
+    temporary folder. ``environment`` replaces the inherited one; ``trust`` goes with arguments that
+    give it a certificate. When the block fails, or this process is interrupted or told to end, the
+    gateway is stopped quietly; when the block ends well a bad stop is an error.
     """
     with (
         _ended_like_interrupted(),
@@ -197,7 +210,7 @@ async def running(
                 cwd=Path(__file__).parents[2],
                 env=environment,
             )
-        gateway = GatewayProcess(process, port, log)
+        gateway = GatewayProcess(process, port, log, trust)
         try:
             await gateway.ready(on_wait)
             yield gateway
