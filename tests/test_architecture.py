@@ -12,7 +12,7 @@ REPOSITORY = Path(__file__).parents[1]
 OURS = ("_native", "bench", "dispatch", "edge", "router", "tests")
 SHIPPED = ("_native", "dispatch", "edge", "router")
 
-COMMON = ("edge.errors", "edge.logs", "edge.option", "edge.version")
+COMMON = ("edge.errors", "edge.logs", "edge.option", "edge.parent", "edge.version")
 """What any room of ``edge`` may use; they use nothing but each other."""
 
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "edge.transport": ("_native", *COMMON),
     "edge.ingest": (
         "_native",
+        "edge.audio.container",
         "edge.audio.pcm",
         "edge.session.interface",
         "edge.session.live",

@@ -24,7 +24,7 @@ from edge.server.board import WorkerBoard
 from edge.server.process import STOP_SIGNALS, release_stop_signals, stop_signals_held
 
 START_DEADLINE_S = 60.0
-HELPER_DEADLINE_S = 5.0
+HELPER_DEADLINE_S = 3.0
 REMIND_EVERY_S = 0.5
 REVIVE_EVERY_S = 1.0
 STABLE_AFTER_S = 30.0

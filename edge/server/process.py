@@ -6,27 +6,14 @@ main process alone decide about a stop.
 
 from __future__ import annotations
 
-import ctypes
-import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from edge.parent import end_with_parent
+
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_PR_SET_PDEATHSIG = 1
-
-
-def end_with_parent(parent: int, by: signal.Signals) -> None:
-    """Have the kernel send this process ``by`` when its parent ends (prctl(2)); Linux only.
-
-    Raises ``SystemExit`` when ``parent`` has ended already.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(by), 0, 0, 0)
-    if os.getppid() != parent:
-        raise SystemExit(1)
 
 
 @contextmanager

@@ -27,10 +27,11 @@ from edge.api.plain import PlainHttp, Readiness
 from edge.compose import build_gateway
 from edge.errors import EdgescribeError
 from edge.ingest.interface import Refusal, UpgradeRequest
+from edge.parent import end_with_parent
 from edge.server.board import BEAT_INTERVAL_S, Totals, WorkerBoard
 from edge.server.boot import Boot
 from edge.server.door import LOOK_AGAIN_S, Door, WorkerLoop, steps_back
-from edge.server.process import STOP_SIGNALS, end_with_parent, release_stop_signals
+from edge.server.process import STOP_SIGNALS, release_stop_signals
 from edge.session.gateway import Acceptance, Gateway
 from edge.transport.lane import LaneProtocol, accept, handshake_fault, refuse
 from edge.transport.registry import Lanes
@@ -112,7 +113,8 @@ class Worker:
         counts = gateway.counts()
         limits = self._boot.settings.session
         load = len(self._connections) + counts.tracks
-        if counts.active >= limits.max_sessions or counts.tracks >= limits.max_tracks:
+        sessions = counts.active + counts.detached
+        if sessions >= limits.max_sessions or counts.tracks >= limits.max_tracks:
             load = FULL
         self._board.carry(self._index, load)
         others = self._board.loads_beside(self._index)
@@ -201,7 +203,7 @@ class Worker:
         limits, totals = self._boot.settings.session, self._board.totals()
         if (
             totals.tracks >= limits.max_tracks * totals.workers
-            or totals.active >= limits.max_sessions * totals.workers
+            or totals.active + totals.detached >= limits.max_sessions * totals.workers
         ):
             return Readiness(ready=False, reason="full")
         return Readiness(ready=True)

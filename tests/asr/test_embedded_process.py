@@ -280,11 +280,14 @@ async def test_a_worker_that_drains_is_served_after_the_signal(inference: Careta
 
 
 @requires_embedded
-async def test_a_killed_caretaker_leaves_no_orphan(inference: Caretaker):
+@pytest.mark.parametrize("hung", [False, True])
+async def test_a_killed_caretaker_leaves_no_orphan(inference: Caretaker, hung: bool):
     async with recognizer(inference.socket) as embedded:
         await (await embedded.open(StreamRequest(track="t"), Listener())).close()
     child = inference.child()
     assert child is not None
+    if hung:
+        kill(child, signal.SIGSTOP)
     inference.process.kill()
     inference.process.wait()
     assert wait_for(lambda: not is_running(child), 5)

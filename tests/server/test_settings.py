@@ -133,6 +133,12 @@ def test_lists_are_comma_separated() -> None:
     assert loaded.settings.recognizers.providers_priority == ("openai", "embedded")
 
 
+@pytest.mark.parametrize("text", ["true", "1", "Yes", "ON", "False", "0", "no", "OFF"])
+def test_booleans_have_the_usual_words(text: str) -> None:
+    loaded = load(environment={"EDGESCRIBE_ACCESS_LOG": text})
+    assert loaded.settings.server.access_log is (text.lower() in ("true", "1", "yes", "on"))
+
+
 def test_every_setting_can_be_given_as_it_is_shown() -> None:
     """What ``edgescribe config`` prints may be pasted back, for every setting."""
     for setting in TABLE:

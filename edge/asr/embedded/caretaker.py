@@ -76,7 +76,7 @@ def run_caretaker(
     At the signal, or when the parent process has gone, the inference process is asked to end: it
     serves the workers that are still connected (a drain needs their last finals) and ends as soon
     as they have left, at once when there are none. Later signals change nothing. A caretaker that
-    is killed takes the inference process with it, because that one reads the end of its pipe.
+    is killed takes the inference process with it, also one that hangs.
     Raises ``SettingError`` when the socket's path is too long.
     """
     path = Path(socket_path)
@@ -140,7 +140,12 @@ class Child:
         self._care = care
         self._beats, beats = os.pipe()
         os.set_blocking(self._beats, False)
-        ties = Ties(listener=listener.fileno(), beats=beats, farewell_s=care.farewell_s)
+        ties = Ties(
+            caretaker=os.getpid(),
+            listener=listener.fileno(),
+            beats=beats,
+            farewell_s=care.farewell_s,
+        )
         built = [msgspec.json.encode(value).decode() for value in (sys.path, ties)]
         # A session of its own keeps a terminal's Ctrl-C away from it; its stdin ties it to us.
         self._process = subprocess.Popen(
@@ -175,8 +180,10 @@ class Child:
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(self._care.farewell_s + 1)
+        until_s = time.monotonic() + self._care.farewell_s + 1
+        while self.is_running() and not self.hangs() and time.monotonic() < until_s:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(LOOK_S)
         self.kill()
 
     def kill(self) -> int:

@@ -31,6 +31,7 @@ from edge.asr.embedded.messages import (
 from edge.asr.embedded.settings import EmbeddedSettings
 from edge.errors import EdgescribeError
 from edge.logs import get_logger
+from edge.parent import end_with_parent
 
 BEAT_S: Final = 0.25
 LONGEST_DECODE_S: Final = 30.0
@@ -44,6 +45,8 @@ _decoder: Final = msgspec.msgpack.Decoder(Decode)
 class Ties(msgspec.Struct, frozen=True, kw_only=True):
     """What the inference process has of its caretaker, beside standard input."""
 
+    caretaker: int
+    """Its process id."""
     listener: int
     """Descriptor of the listening socket."""
     beats: int
@@ -188,6 +191,7 @@ def run_inference(settings: EmbeddedSettings, ties: Ties) -> None:
     SIGINT is ignored, because a terminal sends it to the whole group and the caretaker decides.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent(ties.caretaker, signal.SIGKILL)
     asyncio.run(_serve(settings, ties))
 
 
