@@ -3,8 +3,10 @@
 #   make demo        real speech through a real gateway, judged
 #   make test        the test suite
 #   make bench       the benchmarks
-#   make bench-load  a hundred streams into a running gateway
+#   make bench-load  a hundred streams into a running gateway; BENCH_ARGS=--help shows the others
+#   make soak        half an hour of streams that come and go, to see that memory stays flat
 #   make hostile     attackers against a running gateway, in full; on a quiet machine
+#   make faults      every fault of a recognizer's service at 50 moments of talks, words counted
 #   make fuzz        a million damaged inputs through the sanitized native decoders
 #   make lint        format, lint and type checks
 #   make docs        write docs/configuration.md from the settings
@@ -28,8 +30,9 @@ PYTEST_ARGS ?=
 BENCH_MODE ?= --benchmark-only
 BENCH_ARGS ?=
 FUZZ_ARGS ?=
+FAULTS_ARGS ?=
 
-.PHONY: help demo test bench bench-load hostile fuzz lint docs wheel test-wheel prove-image clean
+.PHONY: help demo test bench bench-load soak hostile faults fuzz lint docs wheel test-wheel prove-image clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -46,8 +49,14 @@ bench: $(STAMPS)/native
 bench-load: $(STAMPS)/native
 	@$(RUN)/python -m bench.load $(BENCH_ARGS)
 
+soak: $(STAMPS)/native
+	@$(RUN)/python -m bench.load_soak $(BENCH_ARGS)
+
 hostile: $(STAMPS)/native
 	@$(RUN)/python -m pytest tests/hostile --full -s --timeout 600 $(PYTEST_ARGS)
+
+faults: $(STAMPS)/native
+	@$(RUN)/python -m tests.asr.upstream_faults $(FAULTS_ARGS)
 
 fuzz: $(STAMPS)/native
 	@tools/fuzz.sh $(abspath $(RUN)/python) $(FUZZ_ARGS)
