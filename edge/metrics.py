@@ -17,7 +17,7 @@ SESSIONS_ACTIVE = Gauge(
 )
 SESSIONS_DETACHED = Gauge(
     "otp_sessions_detached",
-    "Sessions without a client whose last transcripts are awaited",
+    "Sessions without a client: its return, or their last transcripts, are awaited",
     multiprocess_mode="livesum",
 )
 PARTICIPANTS_ACTIVE = Gauge("otp_participants_active", "Open tracks", multiprocess_mode="livesum")
@@ -25,6 +25,9 @@ BACKEND_CONNECTIONS_ACTIVE = Gauge(
     "otp_backend_connections_active", "Open recognizer streams", multiprocess_mode="livesum"
 )
 SESSION_STARTS = Counter("otp_session_starts", "Sessions opened, by recognizer", ["provider"])
+SESSION_REATTACHMENTS = Counter(
+    "otp_session_reattachments", "Connections that went on with a session there was"
+)
 SESSION_DURATION = Histogram(
     "otp_session_duration_seconds",
     "Length of sessions",

@@ -124,7 +124,7 @@ class Link:
                 break
             else:
                 self._report_audio()
-                self._commit_when_quiet(now_s, feed, stream)
+                self._commit_when_quiet(now_s)
                 self._look_for_pause(now_s)
                 if self._pause is None:
                     await self._sleep(self._next_look_s(now_s))
@@ -135,6 +135,15 @@ class Link:
         self._pause = self._pause or "finish"
         self._vigil.hurry(deadline_s)
         self._wake()
+
+    def commit(self) -> None:
+        """Commit what was sent and has no final; what is not sent yet waits for quiet."""
+        feed, stream = self._feed, self._stream
+        if feed is None or stream is None or self._ended:
+            return
+        if self._track.speech_since(self._covered_ms):
+            self._covered_ms = feed.delivered_ms
+            stream.commit()
 
     def share(self, context: str) -> bool:
         """See ``RecognizerStream.share``."""
@@ -241,14 +250,12 @@ class Link:
         if silent_s is not None:
             self._end(RecognizerTimeout(f"{self.provider} has said nothing for {silent_s:.1f} s"))
 
-    def _commit_when_quiet(self, now_s: float, feed: Feed, stream: RecognizerStream) -> None:
+    def _commit_when_quiet(self, now_s: float) -> None:
         """Commit what was said and has no final when packets have stopped coming."""
         packet_s, limit_s = self._track.last_packet_s, self._settings.force_commit_timeout_s
-        if not limit_s or packet_s is None or now_s - packet_s < limit_s:
+        if limit_s <= 0 or packet_s is None or now_s - packet_s < limit_s:
             return
-        if self._track.speech_since(self._covered_ms):
-            self._covered_ms = feed.delivered_ms
-            stream.commit()
+        self.commit()
 
     def _look_for_pause(self, now_s: float) -> None:
         """Whether nothing has been said for long, or another form of audio is better now."""
@@ -273,7 +280,7 @@ class Link:
         """Seconds until packets may have stopped for long enough, or silence, or idleness may."""
         packet_s, limit_s = self._track.last_packet_s, self._settings.force_commit_timeout_s
         look_s = min(WATCH_S, self._vigil.next_s, max(self._idle_in_s(now_s), 0.0))
-        if not limit_s:
+        if limit_s <= 0:
             return look_s
         left_s = (now_s if packet_s is None else packet_s) + limit_s - now_s
         return min(left_s if left_s > 0 else limit_s, look_s)

@@ -35,9 +35,9 @@ class SupervisorSettings(msgspec.Struct, frozen=True, kw_only=True):
     force_commit_timeout_s: Annotated[
         float,
         option(
-            "Seconds without packets after which what was said is turned to text; 0 is never",
+            "Seconds without packets after which what was said is turned to text; 0 or less: never",
             env="FORCE_COMMIT_TIMEOUT",
-            ge=0,
+            ge=-60,
             le=60,
         ),
     ] = 2.0

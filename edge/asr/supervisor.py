@@ -117,6 +117,12 @@ class Supervisor:
                 self._run(), name=f"supervisor {self._request.track}"
             )
 
+    def commit(self) -> None:
+        """Ask now for the text of all that was said: its sender is gone. Never blocks."""
+        self._track.finish()
+        if self._link is not None:
+            self._link.commit()
+
     def share(self, context: str) -> None:
         """What others of the session have just said, for recognizers that can use it.
 

@@ -7,7 +7,7 @@ import msgspec
 from edge.audio.steps import CLOCK_HZ
 
 _SAMPLES_PER_MS = CLOCK_HZ // 1000
-_MOST_BEHIND = CLOCK_HZ // 2
+_MOST_BEHIND = CLOCK_HZ // 10
 """How far a sender that kept its time base may be behind what was heard before the loss."""
 _MOST_AHEAD = CLOCK_HZ * 60
 """How far it may be ahead of what the time since then explains."""

@@ -75,7 +75,14 @@ class _Wire(msgspec.Struct):
 
 
 _wire_decoder = msgspec.json.Decoder(_Wire)
-_FORMATS = {"opus": "opus", "ogg": "ogg", "ogg-opus": "ogg", "l16": "l16", "l16-be": "l16-be"}
+_FORMATS = {
+    "opus": "opus",
+    "ogg": "ogg",
+    "ogg-opus": "ogg",
+    "webm": "webm",
+    "l16": "l16",
+    "l16-be": "l16-be",
+}
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 

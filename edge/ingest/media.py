@@ -8,12 +8,12 @@ a message over the size limit.
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 
 from msgspec import UNSET
 
 from _native.envelope import scan_media
+from edge.audio.container import Container, UnusableContainer
 from edge.audio.pcm import PcmFormat
 from edge.ingest.counts import IngestCounts
 from edge.ingest.events import (
@@ -37,8 +37,15 @@ from edge.ingest.interface import Refusal, UpgradeRequest
 from edge.ingest.pace import Pace
 from edge.ingest.query import MediaQuery, parse_media_query
 from edge.logs import Repeats, get_logger
-from edge.session.interface import SessionHost, SessionRequest, SpokenLine
-from edge.session.live import LiveSession, LiveTrack
+from edge.session.attachment import Attachment
+from edge.session.interface import (
+    SessionHost,
+    SessionRequest,
+    SpokenLine,
+    TagFailure,
+    participant_id,
+)
+from edge.session.live import LiveTrack
 from edge.transport.interface import Close, Socket
 from edge.version import VERSION
 
@@ -51,7 +58,8 @@ OPENING_EVENTS = 10.0
 
 _log = get_logger("edge.ingest.media")
 _PCM_ENCODINGS = ("l16", "l16-be")
-_endpoint_id = re.compile(r"([0-9a-fA-F]+)-")
+_CONTAINERS: dict[str, Container] = {"ogg-opus": "ogg", "ogg": "ogg", "webm": "webm"}
+"""What is in media payloads, by the names of the query and of ``start``."""
 
 
 class MediaProtocol:
@@ -77,6 +85,8 @@ class MediaProtocol:
         dispatch = settings.use_dispatcher if query.use_dispatcher is None else query.use_dispatcher
         if not (query.finals or query.interims or dispatch):
             return Refusal(400, "No transcription output method specified")
+        if not host.has_room(query.session_id):
+            return Refusal(503, "Overloaded")
         return MediaReceiver(query, host, self.counts, dispatch=dispatch)
 
 
@@ -92,16 +102,19 @@ class MediaReceiver:
         self._counts = counts
         self._dispatch = dispatch
         self._socket: Socket | None = None
-        self._session: LiveSession | None = None
+        self._session: Attachment | None = None
+        """Where messages go; None while there is none and once another connection is there."""
+        self._attachment: Attachment | None = None
         self._pace = Pace(host.settings.max_events_per_s, time.monotonic())
         self._repeats = Repeats(_log)
         self._ending: asyncio.Task[None] | None = None
         self._resuming: asyncio.TimerHandle | None = None
 
     def opened(self, socket: Socket) -> None:
-        """Check the provider, open the session, introduce the gateway."""
+        """Check the provider, open or resume the session, introduce the gateway."""
         self._socket = socket
-        if problem := self._provider_problem():
+        resumes = self._host.resumes(self._query.session_id)
+        if not resumes and (problem := self._provider_problem()):
             socket.close(1002, problem)
             return
         request = SessionRequest(
@@ -111,13 +124,19 @@ class MediaReceiver:
             labels=self._query.labels,
             mip_opt_out=self._query.mip_opt_out,
             use_dispatcher=self._dispatch,
+            container=_CONTAINERS.get(self._query.encoding),
+            terms=self._query,
         )
-        self._session = self._host.open_session(request, self)
-        if self._session is None:
+        attachment = self._host.attach(request, self)
+        if attachment is None:
             socket.close(1013, "This worker takes no more sessions")
             return
+        self._session = self._attachment = attachment
+        if isinstance(terms := attachment.request.terms, MediaQuery):
+            self._query = terms
         if self._query.info:
-            socket.send_text(encode_message(_info(self._host, request)))
+            socket.send_text(encode_message(_info(self._host, attachment.request)))
+        attachment.catch_up()
 
     def message(self, data: bytes, is_text: bool) -> None:
         """Take one event; text and binary frames alike may hold JSON."""
@@ -137,7 +156,7 @@ class MediaReceiver:
         self._packet(session, tag, chunk, timestamp, payload, now_s)
 
     def closed(self, close: Close) -> None:
-        """Whatever the reason: what was heard so far is flushed."""
+        """Whatever the reason: the session decides whether the client is waited for."""
         self._socket = None
         self._repeats.summarize()
         if self._resuming is not None:
@@ -146,9 +165,21 @@ class MediaReceiver:
         if self._ending is not None:
             self._ending.cancel()
             self._ending = None
-        if self._session is not None:
-            self._host.release(self._session, close)
-            self._session = None
+        self._session = None
+        if self._attachment is not None:
+            self._host.release(self._attachment, close)
+            self._attachment = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether what is sent now can still reach the client."""
+        return self._socket is not None and self._socket.is_open
+
+    def superseded(self) -> None:
+        """A newer connection has the session: take nothing more, and say so."""
+        self._session = None
+        if self._socket is not None:
+            self._socket.close(4009, "Superseded by a newer connection of this session")
 
     def transcript(self, line: SpokenLine) -> bool:
         """Send a result if the client asked for its kind; record it if finals are recorded."""
@@ -163,11 +194,24 @@ class MediaReceiver:
             self._dumps.final(self._query.session_id, message)
         return sent
 
-    def tag_failed(self, tag: str, code: str, message: str) -> None:
+    def record(self, line: SpokenLine) -> bool:
+        """Record a final that no client is there for; whether it has to be sent later."""
+        is_final = line.transcript.is_final
+        if is_final and self._dumps.transcripts:
+            message = encode_message(_result(line, self._query.times))
+            self._dumps.final(self._query.session_id, message)
+        return is_final and self._query.finals
+
+    def missed(self, line: SpokenLine) -> bool:
+        """Send a final that came while the client was away; whether the connection took it."""
+        message = encode_message(_result(line, self._query.times))
+        return self._socket is not None and self._socket.send_text(message)
+
+    def tag_failed(self, failure: TagFailure) -> None:
         """Tell the client, if it understands, that this tag is over."""
-        self._repeats.note(f"tag refused: {code}", reason=message)
+        self._repeats.note(f"tag refused: {failure.code}", reason=failure.message)
         if self._query.errors and self._socket is not None:
-            error = ErrorEvent(code=code, message=message, tag=tag)
+            error = ErrorEvent(code=failure.code, message=failure.message, tag=failure.tag)
             self._socket.send_text(encode_message(error))
 
     def _provider_problem(self) -> str | None:
@@ -186,7 +230,7 @@ class MediaReceiver:
 
     def _packet(
         self,
-        session: LiveSession,
+        session: Attachment,
         tag: str,
         chunk: int | None,
         timestamp: int | None,
@@ -203,21 +247,21 @@ class MediaReceiver:
         before_ms = audio.end_ms
         try:
             track.packet(chunk, timestamp, payload, now_s)
+        except UnusableContainer as error:
+            session.refuse(tag, "bad_format", f"this is no audio of the format announced: {error}")
         except Exception as error:
             track.broken(error)
         brought_ms = audio.end_ms - before_ms
         if brought_ms > EVENT_MS:
             self._spend(brought_ms / EVENT_MS - 1.0, now_s)
 
-    def _open_track(self, session: LiveSession, tag: str, now_s: float) -> LiveTrack | None:
-        if self._query.encoding != "opus":
-            session.refuse(tag, "bad_format", _undecodable(self._query.encoding))
+    def _open_track(self, session: Attachment, tag: str, now_s: float) -> LiveTrack | None:
         track = session.track(tag)
         if track is not None:
             self._spend(OPENING_EVENTS, now_s)
         return track
 
-    def _other(self, session: LiveSession, data: bytes, now_s: float) -> None:
+    def _other(self, session: Attachment, data: bytes, now_s: float) -> None:
         try:
             event = decode_event(data)
         except BadEvent as problem:
@@ -249,12 +293,12 @@ class MediaReceiver:
             region=peer.region,
         )
 
-    def _start(self, session: LiveSession, start: Start, now_s: float) -> None:
+    def _start(self, session: Attachment, start: Start, now_s: float) -> None:
         problem = start.problem
         encoding = start.encoding
         pcm = None
-        if encoding == "opus" and self._query.encoding == "ogg-opus":
-            encoding = "ogg"
+        if encoding == "opus":
+            encoding = self._query.encoding
         if problem is None and encoding in _PCM_ENCODINGS:
             pcm = PcmFormat(
                 rate_hz=start.rate_hz,
@@ -262,26 +306,24 @@ class MediaReceiver:
                 big_endian=encoding == "l16-be",
             )
             problem = pcm.problem
-        elif problem is None and encoding != "opus":
-            problem = _undecodable(encoding)
         if problem is not None:
             session.refuse(start.tag, "bad_format", problem)
             return
         if start.tag not in session.tracks:
             self._spend(OPENING_EVENTS, now_s)
-        session.restart(start.tag, pcm)
+        session.restart(start.tag, pcm, container=_CONTAINERS.get(encoding))
 
     def _pong(self, ping: Ping) -> None:
         if self._socket is not None:
             pong = Pong() if ping.id is None else Pong(id=ping.id)
             self._socket.send_text(encode_message(pong))
 
-    def _end(self, session: LiveSession) -> None:
+    def _end(self, session: Attachment) -> None:
         if self._ending is None:
             loop = asyncio.get_running_loop()
             self._ending = loop.create_task(self._finish(session))
 
-    async def _finish(self, session: LiveSession) -> None:
+    async def _finish(self, session: Attachment) -> None:
         await session.finish(self._host.settings.finish_deadline_s)
         self._ending = None
         if self._socket is not None and not session.tracks:
@@ -305,7 +347,6 @@ class MediaReceiver:
 
 def _result(line: SpokenLine, with_times: bool) -> TranscriptionResult:
     transcript = line.transcript
-    endpoint = _endpoint_id.match(line.tag)
     confidence = transcript.confidence
     text = transcript.text
     return TranscriptionResult(
@@ -316,7 +357,7 @@ def _result(line: SpokenLine, with_times: bool) -> TranscriptionResult:
         ),
         is_interim=not transcript.is_final,
         message_id=transcript.item_id,
-        participant=Participant(endpoint[1] if endpoint else line.tag, line.tag),
+        participant=Participant(participant_id(line.tag), line.tag),
         timestamp=transcript.timestamp_unix_ms,
         language=transcript.language or UNSET,
         speaker=UNSET if transcript.speaker is None else transcript.speaker,
@@ -334,12 +375,8 @@ def _info(host: SessionHost, request: SessionRequest) -> Info:
         config=InfoConfig(
             providers_priority=list(offer.providers_priority),
             force_commit_timeout=offer.force_commit_s,
-            session_resume_enabled=False,
+            session_resume_enabled=offer.resume,
             use_dispatcher=request.use_dispatcher,
         ),
         session_id=request.session_id or UNSET,
     )
-
-
-def _undecodable(encoding: str) -> str:
-    return f"{encoding} audio cannot be decoded; send raw Opus packets (encoding=opus) or l16"

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 MAX_TAG_CHARACTERS = 128
-ENCODINGS = ("opus", "ogg-opus")
+ENCODINGS = ("opus", "ogg-opus", "webm")
 
 
 class MediaQuery(msgspec.Struct, frozen=True, kw_only=True):

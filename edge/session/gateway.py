@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Sequence
 
 import msgspec
@@ -17,15 +15,18 @@ from edge.asr.registry import Recognizers
 from edge.asr.settings import SupervisorSettings
 from edge.asr.supervisor import Supervisor
 from edge.asr.transcript import Transcript
+from edge.audio.origin import MediaOrigin
 from edge.audio.settings import TrackSettings
 from edge.audio.track import AudioTrack
 from edge.ingest.interface import ClientProtocol, Refusal, UpgradeRequest
 from edge.logs import get_logger
+from edge.session.attachment import Attachment
 from edge.session.dump import Dumps
-from edge.session.interface import Offer, SessionOutlet, SessionRequest
-from edge.session.live import LiveSession, LiveTrack
+from edge.session.interface import Offer, SessionOutlet, SessionRequest, SpokenLine
+from edge.session.live import LiveTrack
 from edge.session.meters import Meters
 from edge.session.metronome import Metronome
+from edge.session.sessions import Sessions
 from edge.session.settings import SessionSettings
 from edge.transport.interface import Close, Receiver
 
@@ -38,7 +39,7 @@ class Counts(msgspec.Struct, frozen=True):
     active: int
     """Sessions with a client."""
     detached: int
-    """Sessions whose client is gone and whose last finals are still awaited."""
+    """Sessions whose client is gone: its return, or their last finals, are awaited."""
     tracks: int
 
 
@@ -76,6 +77,7 @@ class Gateway:
             providers_priority=recognizers.survey.order,
             known_providers=recognizers.survey.known,
             force_commit_s=supervision.force_commit_timeout_s,
+            resume=settings.session_resume_enabled,
         )
         self._protocols = protocols
         self._recognizers = recognizers
@@ -84,10 +86,8 @@ class Gateway:
         self._meters = meters
         self._breakers = Breakers(supervision)
         self._metronome = Metronome(self._tick_failed)
-        self._active: set[LiveSession] = set()
-        self._detached: set[LiveSession] = set()
+        self._sessions = Sessions(settings, self, self._new_audio, meters)
         self._tracks = 0
-        self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
         self._warned_of_dispatch = False
 
@@ -102,23 +102,11 @@ class Gateway:
         Returns within ``deadline_s``; sockets stay open for the caller to close.
         """
         self._draining = True
-        sessions = [*self._active, *self._detached]
-        endings = [
-            asyncio.ensure_future(session.finish(min(deadline_s, self.settings.finish_deadline_s)))
-            for session in sessions
-        ]
-        if endings:
-            await asyncio.wait(endings, timeout=deadline_s)
-        for ending in endings:
-            ending.cancel()
+        await self._sessions.drain(deadline_s)
 
     async def stop(self) -> None:
         """Release everything, after the last socket has closed; what still waits is aborted."""
-        sessions = (*self._active, *self._detached)
-        await asyncio.gather(*(session.abort() for session in sessions))
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._sessions.stop()
         self._metronome.stop()
         await self._recognizers.stop()
         await self.dumps.stop()
@@ -127,8 +115,6 @@ class Gateway:
         """Decide over a WebSocket upgrade."""
         if self._draining:
             return Refusal(503, "Draining")
-        if len(self._active) + len(self._detached) >= self.settings.max_sessions:
-            return Refusal(503, "Overloaded")
         protocol = next(each for each in self._protocols if each.matches(request.path))
         answer = protocol.accept(request, self)
         if isinstance(answer, Refusal):
@@ -137,29 +123,27 @@ class Gateway:
 
     def counts(self) -> Counts:
         """What this worker carries."""
-        return Counts(len(self._active), len(self._detached), self._tracks)
+        return Counts(self._sessions.active, self._sessions.detached, self._tracks)
 
-    def open_session(self, request: SessionRequest, outlet: SessionOutlet) -> LiveSession | None:
-        """A new session, or None while draining."""
-        if self._draining:
-            return None
+    def has_room(self, session_id: str | None) -> bool:
+        """Whether a connection with this session id can be taken; coming back takes no room."""
+        return self._sessions.has_room(session_id)
+
+    def resumes(self, session_id: str | None) -> bool:
+        """Whether a connection with this session id would go on with a session there is."""
+        return self._sessions.known(session_id) is not None
+
+    def attach(self, request: SessionRequest, outlet: SessionOutlet) -> Attachment | None:
+        """A client's place in its session, opened now if need be; None while draining."""
         if request.use_dispatcher and not self._warned_of_dispatch:
             self._warned_of_dispatch = True
             _log.warning("a client asked for dispatch, which this gateway does not do")
-        session = LiveSession(
-            request, outlet, self, self._new_audio, max_tags=self.settings.max_tags
-        )
-        self._active.add(session)
-        self._meters.session_opened(request.provider or self.offer.default_provider)
-        return session
+        provider = request.provider or self.offer.default_provider
+        return self._sessions.attach(request, outlet, provider)
 
-    def release(self, session: LiveSession, close: Close) -> None:
-        """The client is gone: flush the session's recognizers, then forget it."""
-        self._active.discard(session)
-        self._detached.add(session)
-        task = asyncio.get_running_loop().create_task(self._retire(session, close))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def release(self, attachment: Attachment, close: Close) -> None:
+        """A connection is over: its session waits for the client, or is flushed and forgotten."""
+        self._sessions.release(attachment, close)
 
     def open_track(self, track: LiveTrack, request: SessionRequest) -> Supervisor | None:
         """Attach a recognizer and the metronome; None when the worker is full."""
@@ -198,25 +182,12 @@ class Gateway:
             behind_ms = max(0.0, track.audio.end_ms - transcript.end_ms)
             self._meters.final_latency(transcript.provider, behind_ms / 1000)
 
-    def _new_audio(self) -> AudioTrack:
-        return AudioTrack(self._audio)
+    def caught_up(self, line: SpokenLine) -> None:
+        """A final has gone to a client that was away when it came."""
+        self._meters.delivered(line.transcript.provider, False)
 
-    async def _retire(self, session: LiveSession, close: Close) -> None:
-        try:
-            await session.finish(self.settings.finish_deadline_s)
-        finally:
-            self._detached.discard(session)
-            duration_s = time.monotonic() - session.opened_s
-            self._meters.session_closed(duration_s, close.code)
-            session.repeats.summarize()
-            _log.info(
-                "session ended",
-                session=session.request.session_id,
-                close_code=close.code,
-                duration_s=round(duration_s, 3),
-                interims=session.interims,
-                finals=session.finals,
-            )
+    def _new_audio(self, origin: MediaOrigin) -> AudioTrack:
+        return AudioTrack(self._audio, origin)
 
     def _tick_failed(self, track: object, error: BaseException) -> None:
         if isinstance(track, LiveTrack):

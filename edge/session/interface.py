@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from edge.asr.transcript import Transcript
+from edge.audio.container import Container
 from edge.session.dump import Dumps
 from edge.session.settings import SessionSettings
 from edge.transport.interface import Close
 
 if TYPE_CHECKING:
-    from edge.session.live import LiveSession, LiveTrack
+    from edge.session.attachment import Attachment
+    from edge.session.live import LiveTrack
+
+_endpoint_id = re.compile(r"([0-9a-fA-F]+)-")
+
+
+def participant_id(tag: str) -> str:
+    """Whose tag it is: the hexadecimal part in front of the first dash, else the whole tag."""
+    endpoint = _endpoint_id.match(tag)
+    return endpoint[1] if endpoint else tag
 
 
 class SessionRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +38,10 @@ class SessionRequest(msgspec.Struct, frozen=True, kw_only=True):
     mip_opt_out: bool | None = None
     """Whether audio stays out of the recognizer's training; None leaves it to the setting."""
     use_dispatcher: bool = False
+    container: Container | None = None
+    """What tags send that announce no format of their own; None: bare Opus packets."""
+    terms: msgspec.Struct | None = None
+    """What else its protocol agreed with the client; in force again when the client comes back."""
 
 
 class SpokenLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,15 +53,40 @@ class SpokenLine(msgspec.Struct, frozen=True, kw_only=True):
     end_ms: float
 
 
+class TagFailure(msgspec.Struct, frozen=True):
+    """A tag that gets no more transcripts; told once per tag."""
+
+    tag: str
+    code: str
+    message: str
+
+
 class SessionOutlet(Protocol):
-    """The client's side of a session; called on the event loop, must not block."""
+    """A connection's side of a session; called on the event loop, must not block."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether what is sent now can still reach the client."""
+        ...
 
     def transcript(self, line: SpokenLine) -> bool:
         """An interim or final transcript, as soon as it is known; whether it was sent."""
         ...
 
-    def tag_failed(self, tag: str, code: str, message: str) -> None:
-        """This tag gets no more transcripts; called once per tag."""
+    def record(self, line: SpokenLine) -> bool:
+        """A transcript while no client is there; whether the client wants it when it is back."""
+        ...
+
+    def missed(self, line: SpokenLine) -> bool:
+        """A final that came while no client was there; False when this one is going, too."""
+        ...
+
+    def tag_failed(self, failure: TagFailure) -> None:
+        """This tag gets no more transcripts."""
+        ...
+
+    def superseded(self) -> None:
+        """Another connection has taken the session over: take nothing more, and close."""
         ...
 
 
@@ -54,6 +94,10 @@ class Transcriber(Protocol):
     """What drives a track's recognizer: ``edge.asr.supervisor.Supervisor``."""
 
     def start(self) -> None: ...
+
+    def commit(self) -> None: ...
+
+    def share(self, context: str) -> None: ...
 
     async def finish(self, deadline_s: float) -> None: ...
 
@@ -75,6 +119,10 @@ class TrackHost(Protocol):
         """A transcript has been handed on; ``sent`` says that it has gone to its client."""
         ...
 
+    def caught_up(self, line: SpokenLine) -> None:
+        """A final has gone to a client that was away when it came."""
+        ...
+
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
     """What this gateway can do for a client, as far as clients may know."""
@@ -89,6 +137,8 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     """All recognizers there is code for."""
     force_commit_s: float
     """Silence after which an open utterance is closed."""
+    resume: bool
+    """Whether a client that is lost may come back to its session."""
 
 
 class SessionHost(Protocol):
@@ -98,10 +148,21 @@ class SessionHost(Protocol):
     offer: Offer
     dumps: Dumps
 
-    def open_session(self, request: SessionRequest, outlet: SessionOutlet) -> LiveSession | None:
-        """A new session, or None when the worker is full or draining."""
+    def has_room(self, session_id: str | None) -> bool:
+        """Whether a connection with this session id can be taken."""
         ...
 
-    def release(self, session: LiveSession, close: Close) -> None:
-        """The client is gone: flush the session's recognizers, then forget it."""
+    def resumes(self, session_id: str | None) -> bool:
+        """Whether a connection with this session id would go on with a session there is."""
+        ...
+
+    def attach(self, request: SessionRequest, outlet: SessionOutlet) -> Attachment | None:
+        """Open a session, or go on with the one of that id and what was asked for at its opening.
+
+        A client that the session has is told ``superseded``. None while the worker drains.
+        """
+        ...
+
+    def release(self, attachment: Attachment, close: Close) -> None:
+        """The connection is over, whatever the reason; called once for each attachment."""
         ...

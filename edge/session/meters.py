@@ -19,6 +19,9 @@ _LOST_PACKETS = Counter(
 _REORDERED = Counter("edgescribe_reordered_packets", "Late packets put in their place")
 _SILENCE_MS = Counter("edgescribe_silence_milliseconds", "Silence put in for DTX, mute and gaps")
 _JUMPS = Counter("edgescribe_clock_jumps", "Times a session clock moved against its audio")
+_CONTAINER_FAULTS = Counter(
+    "edgescribe_container_faults", "Parts of Ogg and WebM streams that were missing or damaged"
+)
 _OVERFLOW_MS = Counter(
     "edgescribe_overflow_dropped_milliseconds",
     "Audio dropped because no recognizer took it in time",
@@ -46,6 +49,7 @@ _TRACK_COUNTERS = {
     "reordered": _REORDERED,
     "silence_ms": _SILENCE_MS,
     "jumps": _JUMPS,
+    "container_faults": _CONTAINER_FAULTS,
     "overflow_dropped_ms": _OVERFLOW_MS,
 }
 _INGEST_COUNTERS = {
@@ -77,9 +81,16 @@ class Meters:
         """A client's session began, with this recognizer as its first choice."""
         metrics.SESSION_STARTS.labels(provider).inc()
 
-    def session_closed(self, duration_s: float, close_code: int) -> None:
+    def session_reattached(self) -> None:
+        """A connection went on with a session there was."""
+        metrics.SESSION_REATTACHMENTS.inc()
+
+    def session_closed(self, duration_s: float) -> None:
         """A session is over, its last finals included."""
         metrics.SESSION_DURATION.observe(duration_s)
+
+    def connection_closed(self, close_code: int) -> None:
+        """A connection that had a session is over."""
         metrics.CLIENT_CLOSES.labels(str(close_code)).inc()
 
     def track_opened(self, stats: TrackStats) -> None:

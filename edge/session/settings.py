@@ -26,6 +26,35 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
         float, option("Longest wait for the last finals when tracks end", gt=0, le=60)
     ] = 10.0
     """Applies to ``session-end``, a lost connection and a drain alike."""
+    session_resume_enabled: Annotated[
+        bool,
+        option("Keep the session of a lost client for its return", env="SESSION_RESUME_ENABLED"),
+    ] = True
+    """Applies to connections with a ``sessionId``."""
+    resume_grace_s: Annotated[
+        float,
+        option(
+            "How long a lost client may take to come back, in seconds",
+            env="SESSION_RESUME_GRACE_PERIOD",
+            gt=0,
+            le=600,
+        ),
+    ] = 15.0
+    """Its decoders and recognizer connections stay open for so long."""
+    missed_finals: Annotated[
+        int, option("Finals kept for a client that is away", ge=1, le=100_000)
+    ] = 1000
+    """Per session; the oldest are dropped and counted."""
+    broadcast_transcripts: Annotated[
+        bool,
+        option("Tell recognizers what the other tags have said", env="BROADCAST_TRANSCRIPTS"),
+    ] = False
+    """As context, to those that can use it; at most once a second."""
+    broadcast_transcripts_max_size: Annotated[
+        int,
+        option("Characters of what the others said", env="BROADCAST_TRANSCRIPTS_MAX_SIZE", ge=64),
+    ] = 5120
+    """The oldest lines are left out."""
     enable_transcribe: Annotated[
         bool, option("Serve /transcribe; false answers 404", env="ENABLE_TRANSCRIBE")
     ] = True

@@ -27,7 +27,8 @@ from tests.support.server import Server, wait_until
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared() -> AsyncIterator[Server]:
-    async with gateway(FakeOpenAI(), ENABLE_DUMMY_PROVIDER="true") as (server, _):
+    settings = {"ENABLE_DUMMY_PROVIDER": "true", "SESSION_RESUME_GRACE_PERIOD": "0.5"}
+    async with gateway(FakeOpenAI(), **settings) as (server, _):
         yield server
 
 
@@ -217,7 +218,7 @@ async def test_a_named_provider_is_used_in_any_case(shared: Server) -> None:
         ("/transcribe", 400, "No transcription output method specified"),
         ("/transcribe?sendBack=1", 400, "No transcription output method specified"),
         ("/elsewhere?encoding=pcm", 400,
-         'Invalid encoding parameter: "pcm". Valid values are: opus, ogg-opus'),
+         'Invalid encoding parameter: "pcm". Valid values are: opus, ogg-opus, webm'),
     ],
 )  # fmt: skip
 async def test_a_refused_upgrade_is_a_bare_status_line_and_a_body(
