@@ -49,6 +49,8 @@ FOREIGN_VARIABLES = frozenset(
 )
 """Names with our prefix that belong to the build, to tests, or to ``load`` itself."""
 HIDDEN = "***"
+BOOLEANS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
+"""Other words for true and false, as the environment of the gateways we replace has them."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,6 +153,8 @@ class Setting:
                 raw = msgspec.json.decode(raw)
             elif get_origin(plain) is Literal and raw not in get_args(plain):
                 raw = raw.lower()
+            elif plain is bool:
+                raw = BOOLEANS.get(raw.lower(), raw)
             return self._convert(raw, strict=False)
         except (msgspec.ValidationError, msgspec.DecodeError, ValueError, RecursionError) as error:
             raise self._refused(where, text) from error

@@ -19,6 +19,8 @@ from edge.asr.deepgram import missing as deepgram_missing
 from edge.asr.dummy import DummyRecognizer
 from edge.asr.embedded import EmbeddedRecognizer, EmbeddedSettings, require_packages
 from edge.asr.flux import FluxRecognizer, FluxSettings
+from edge.asr.funasr import FunASRRecognizer, FunASRSettings
+from edge.asr.funasr import missing as funasr_missing
 from edge.asr.interface import Recognizer
 from edge.asr.openai_realtime import OpenAIRecognizer, OpenAISettings
 from edge.asr.openai_realtime import missing as openai_missing
@@ -94,6 +96,12 @@ ENTRIES: tuple[Entry, ...] = (
         build=lambda config: FluxRecognizer(config.of(FluxSettings), config.of(DeepgramSettings)),
         settings=FluxSettings,
         default=False,
+    ),
+    Entry(
+        name="funasr",
+        missing=lambda config: funasr_missing(config.of(FunASRSettings)),
+        build=lambda config: FunASRRecognizer(config.of(FunASRSettings)),
+        settings=FunASRSettings,
     ),
     Entry(
         name="embedded",

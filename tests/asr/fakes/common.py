@@ -225,8 +225,12 @@ class Line:
 
     def say(self, kind: str, **members: Any) -> None:
         """Send a message, unless mute."""
+        self.tell({"type": kind, **members})
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Send a JSON message, unless mute."""
         if not self._muted:
-            text = json.dumps({"type": kind, **members})
+            text = json.dumps(message)
             self._later(lambda: self._socket.send(text))
 
     def hang_up(self, code: int | None = 1000, reason: str = "") -> None:
