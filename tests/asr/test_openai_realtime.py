@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 import pytest
 
-from edge.asr.interface import Final, Interim, StreamEnded, StreamEvent, StreamRequest
+from edge.asr.interface import StreamRequest
 from edge.asr.openai_realtime import OpenAIRecognizer, OpenAISettings
 from edge.errors import (
     RecognizerBusy,
@@ -17,38 +17,11 @@ from edge.errors import (
     SettingError,
 )
 from tests.asr.fakes.openai_endpoint import KEY, RATE_HZ, FakeOpenAI, Fault
+from tests.asr.support.events import Events
 from tests.asr.support.supervision import openai, until
 from tests.asr.support.tones import sentence, silence, tone
 
 REQUEST = StreamRequest(track="tag-1")
-
-
-class Events:
-    """Collects a stream's events."""
-
-    def __init__(self) -> None:
-        self.all: list[StreamEvent] = []
-
-    def __call__(self, event: StreamEvent) -> None:
-        assert not self.ended, "nothing may follow StreamEnded"
-        self.all.append(event)
-
-    @property
-    def interims(self) -> list[Interim]:
-        return [event for event in self.all if isinstance(event, Interim)]
-
-    @property
-    def finals(self) -> list[Final]:
-        return [event for event in self.all if isinstance(event, Final)]
-
-    @property
-    def ended(self) -> list[StreamEnded]:
-        return [event for event in self.all if isinstance(event, StreamEnded)]
-
-    @property
-    def error(self) -> RecognizerError | None:
-        assert len(self.ended) == 1
-        return self.ended[0].error
 
 
 def batches(pcm: bytes, batch_ms: int = 100) -> list[bytes]:
