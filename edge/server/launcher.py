@@ -26,7 +26,13 @@ from edge.errors import SettingError
 from edge.server.board import WorkerBoard
 from edge.server.boot import Boot
 from edge.server.listener import BACKLOG, address_of, listen
-from edge.server.process import STOP_SIGNALS, run_beside, settle_helper, stop_signals_held
+from edge.server.process import (
+    STOP_SIGNALS,
+    ignore_stop_signals,
+    run_beside,
+    settle_helper,
+    stop_signals_held,
+)
 from edge.server.tls import Credentials, credentials
 from edge.settings import Settings
 from edge.version import VERSION
@@ -55,6 +61,7 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     resource_tracker.ensure_running()
     with ExitStack() as stack:
         stack.enter_context(stop_signals_held())
+        stack.callback(ignore_stop_signals)
         if early_stops:
             return
         tls = credentials(settings.server)

@@ -31,10 +31,15 @@ def release_stop_signals() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
-def settle_helper(parent: int) -> None:
-    """Body of a bookkeeping process: deaf to stops meant for the gateway, ends with its parent."""
+def ignore_stop_signals() -> None:
+    """For a process that ends anyway: its exit status is to tell how it ended, not who was late."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+def settle_helper(parent: int) -> None:
+    """Body of a bookkeeping process: deaf to stops meant for the gateway, ends with its parent."""
+    ignore_stop_signals()
     end_with_parent(parent, signal.SIGKILL)
 
 

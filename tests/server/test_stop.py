@@ -15,7 +15,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.support.server import HOST, Server, running, starting, wait_until
+from tests.support.server import HOST, STOP_WITHIN_S, Server, running, starting, wait_until
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
 
@@ -52,6 +52,30 @@ def test_a_signal_during_the_start_stops_everything(after_s: float, group: bool)
         wait_until(lambda: holds_signals(server), "its first instructions")
         time.sleep(after_s)
         server.send_signal(signal.SIGTERM, group=group)
+        assert server.wait() == 0
+        assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize("number", STOPS, ids=lambda number: number.name)
+@pytest.mark.parametrize("group", [False, True], ids=["main", "group"])
+def test_a_signal_before_the_first_instruction_leaves_nothing(
+    number: signal.Signals, group: bool
+) -> None:
+    """Python has not come to our code yet: the signal ends it, as it ends any program."""
+    with starting("--workers", "2") as server:
+        server.send_signal(number, group=group)
+        assert server.wait() in (0, -number, 130)
+        assert not list(server.temporary.glob("edgescribe-*"))
+
+
+def test_signals_all_through_the_start_stop_everything() -> None:
+    """One every 20 ms, from the first moment that it keeps them on."""
+    with starting("--workers", "2") as server:
+        wait_until(lambda: holds_signals(server), "its first instructions")
+        until_s = time.monotonic() + STOP_WITHIN_S
+        while server.process.poll() is None and time.monotonic() < until_s:
+            server.send_signal(signal.SIGTERM, group=True)
+            time.sleep(0.02)
         assert server.wait() == 0
         assert "Traceback" not in server.log
 
