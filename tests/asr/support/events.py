@@ -31,6 +31,11 @@ class Events:
         return [final.text for final in self.finals if final.text]
 
     @property
+    def text(self) -> str:
+        """Of all finals together."""
+        return " ".join(self.texts)
+
+    @property
     def ended(self) -> list[StreamEnded]:
         return [event for event in self.all if isinstance(event, StreamEnded)]
 
