@@ -146,7 +146,7 @@ class FunASRStream(ServiceStream):
     def probe(self) -> bool:
         """End the task: a service that lives answers that."""
         self.commit()
-        return self._state in ("starting", "finishing")
+        return bool(self._commits) or self._state in ("starting", "finishing")
 
     def commit(self) -> None:
         received = self._sent_bytes + len(self._held)
