@@ -23,7 +23,7 @@ cdef enum:
     MOST_BAD_IN_A_PIECE = 16
     MOST_BAD = 32
     # Bytes without any page in them.
-    MOST_NOISE = 1 << 17
+    MOST_NOISE = 1 << 16
 
 cdef enum:
     # The longest gap that a position may jump; beyond, the page's position is not believed.

@@ -278,7 +278,6 @@ cdef class Demuxer:
                 if size - at < 4:
                     return at
                 self.is_lost = False
-                self.noise = 0
             before = at
             outcome = self._element(data, &at, size, packets)
             if outcome == WAITS:
@@ -322,7 +321,11 @@ cdef class Demuxer:
                 return DAMAGED
             if room < min(element.size, 12):
                 return WAITS
-            if element.size > MAX_ELEMENT_BYTES or not self._is_ours(body, element.size):
+            if not self._is_ours(body, element.size):
+                self.foreign_blocks += 1
+                return self._pass_over(element, at)
+            if element.size > MAX_ELEMENT_BYTES:
+                self.broken_blocks += 1
                 return self._pass_over(element, at)
         elif element.size > MAX_ELEMENT_BYTES:
             return DAMAGED
@@ -434,10 +437,7 @@ cdef class Demuxer:
         cdef uint64_t number = 0
         if not _vint(block, <Py_ssize_t>size, &number):
             return True
-        if self.track and number != self.track:
-            self.foreign_blocks += 1
-            return False
-        return True
+        return not self.track or number == self.track
 
     cdef int _block(self, Place block, Py_ssize_t size, list packets) except -1:
         """Take a block: track number, time relative to the cluster's, flags, frames."""
@@ -464,6 +464,7 @@ cdef class Demuxer:
             self.streams += 1
             self.track = number
         self.blocks += 1
+        self.noise = 0
         self._settle(<int64_t>(time + 0.5) - self.delay)
         for index in range(frames):
             if sizes[index]:

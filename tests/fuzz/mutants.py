@@ -20,8 +20,9 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from _native import frames, opus
+from _native import frames, ogg, opus, webm
 from _native.envelope import scan_media
+from tests.support import containers
 
 GROWTH_MB = 8.0
 """More resident memory than this over the second half is a leak."""
@@ -154,10 +155,66 @@ def opus_target(rng: Rng) -> Target:
     return once
 
 
+def ogg_target(rng: Rng) -> Target:
+    """Ogg streams of Opus: pages of every kind, in pieces."""
+    packets = [bytes([rng.randrange(32) << 3]) + rng.randbytes(rng.choice((0, 60, 254, 900)))
+               for _ in range(30)]  # fmt: skip
+    muxer = ogg.Muxer(7, pre_skip=312)
+    seeds = [muxer.headers(), muxer.pages([rng.randbytes(70_000), *packets], last=True)]
+    muxer = ogg.Muxer(8, 2)
+    seeds += [muxer.headers(), *(muxer.pages(packets[at : at + 3]) for at in range(0, 30, 3))]
+
+    def once(rng: Rng) -> str:
+        stream = b"".join(rng.choices(seeds, k=rng.randint(1, 5)))
+        return pieces(rng, ogg.Demuxer(), damage(rng, stream, seeds), ogg.OggError)
+
+    return once
+
+
+def webm_target(rng: Rng) -> Target:
+    """WebM recordings of Opus, laced or not, in pieces."""
+    packets = [bytes([rng.randrange(32) << 3]) + rng.randbytes(60) for _ in range(30)]
+    video = containers.element("ae", containers.number("d7", 2) + containers.element("86", b"V_X"))
+    header = containers.webm_header(others=video, delay_ns=6_500_000)
+    blocks = [
+        containers.simple_block(track, at, packets[at]) for at in range(30) for track in (1, 2)
+    ]
+    blocks += [containers.simple_block(1, 0, *packets[:7], lacing=lacing) for lacing in (1, 2, 3)]
+    blocks += [containers.block_group(1, -5, packet) for packet in packets[:5]]
+    seeds = [header, containers.webm(packets), *blocks]
+    seeds += [containers.cluster(at, *blocks[at : at + 5]) for at in range(0, 30, 5)]
+
+    def once(rng: Rng) -> str:
+        stream = header + b"".join(rng.choices(seeds, k=rng.randint(1, 5)))
+        return pieces(rng, webm.Demuxer(), damage(rng, stream, seeds), webm.WebmError)
+
+    return once
+
+
+def pieces(
+    rng: Rng, demuxer: ogg.Demuxer | webm.Demuxer, stream: bytes, refusal: type[Exception]
+) -> str:
+    """Feed a damaged stream in pieces; what is held must stay bounded."""
+    at = 0
+    try:
+        while at < len(stream):
+            size = rng.choice((1, 40, 1000, 70_000))
+            demuxer.feed(stream[at : at + size])
+            at += size
+            assert demuxer.pending_bytes < 70_000
+            if rng.random() < 0.01:
+                demuxer.lost()
+    except refusal:
+        return "refused"
+    return "taken"
+
+
 TARGETS: dict[str, Callable[[Rng], Target]] = {
     "lane": lane_target,
     "envelope": envelope_target,
     "opus": opus_target,
+    "ogg": ogg_target,
+    "webm": webm_target,
 }
 
 

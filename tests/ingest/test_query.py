@@ -25,6 +25,7 @@ from edge.ingest.query import MediaQuery, parse_media_query
         ("times=true&errors=true&info=false", MediaQuery(times=True, errors=True, info=False)),
         ("sessionId=a&sessionId=b", MediaQuery(session_id="a")),
         ("encoding=ogg-opus", MediaQuery(encoding="ogg-opus")),
+        ("encoding=webm", MediaQuery(encoding="webm")),
         ("sessionId=%C3%A9%ZZ%ff", MediaQuery(session_id="é%ZZ\ufffd")),
     ],
 )
@@ -34,7 +35,7 @@ def test_documented_leniency(query: str, expected: MediaQuery) -> None:
 
 def test_an_unknown_encoding_is_named_with_the_valid_ones() -> None:
     assert parse_media_query("encoding=pcm") == (
-        'Invalid encoding parameter: "pcm". Valid values are: opus, ogg-opus'
+        'Invalid encoding parameter: "pcm". Valid values are: opus, ogg-opus, webm'
     )
 
 
