@@ -87,8 +87,11 @@ class DeepgramStream(ServiceStream):
 
     @property
     def turn_open(self) -> bool:
-        """Words have no final yet, or two seconds of audio and more have no result of any kind."""
-        return not self._ended and (self._interim or self._sent_ms - self._heard_ms >= 2000)
+        """Words have no final yet, 2 s of audio have no result of any kind, or the end is due."""
+        if self._ended:
+            return False
+        ending = self._closing and not self._settled.is_set()
+        return self._interim or self._sent_ms - self._heard_ms >= 2000 or ending
 
     def send(self, audio: bytes) -> None:
         if audio and not (self._ended or self._closing):

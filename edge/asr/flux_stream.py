@@ -35,6 +35,10 @@ FRAME_MS = 80
 FRAME_BYTES = FRAME_MS * BYTES_PER_MS
 STARVED_S = 0.25
 """Without audio for so long an open turn is given silence, or it could never end."""
+REPORT_MS = 250.0
+"""How often the service reports."""
+MOST_UNREPORTED_MS = 2000.0
+"""Audio that a service that lives may leave without a report, whether it holds speech or not."""
 MOST_UNHEARD_MS = 1000.0
 """Audio at the end of a stream that the service need not have reported on before it hangs up."""
 
@@ -92,7 +96,12 @@ class FluxStream(ServiceStream):
 
     @property
     def turn_open(self) -> bool:
-        return self._turn is not None and not self._ended
+        """A turn has begun, audio lacks the reports that even silence gets, or the end is due."""
+        if self._ended:
+            return False
+        unheard_ms = self._base.sent_ms - self._heard_ms
+        ending = self._closing and not self._settled.is_set()
+        return self._turn is not None or unheard_ms >= MOST_UNREPORTED_MS or ending
 
     def send(self, audio: bytes) -> None:
         if not audio or self._ended or self._closing:
@@ -121,12 +130,16 @@ class FluxStream(ServiceStream):
         await super().close()
 
     def ended(self, ending: Ending) -> None:
-        """After ``CloseStream`` the service just hangs up; its last report is the turn's text.
+        """After ``CloseStream`` the service reports once more, the whole turn, and hangs up.
 
-        If that leaves out more than the last moment of an open turn, the connection was lost.
+        If audio lacks its report, the connection was lost. Without a close frame (RFC 6455 7.1.5)
+        it has to be complete; with one, no more than the last moment of an open turn may lack it.
         """
         unheard_ms = self._base.sent_ms - self._heard_ms
-        lost = self._turn is not None and unheard_ms > MOST_UNHEARD_MS
+        if ending.code is None:
+            lost = unheard_ms > REPORT_MS
+        else:
+            lost = self._turn is not None and unheard_ms > MOST_UNHEARD_MS
         if not self._closing or lost:
             super().ended(ending)
             return

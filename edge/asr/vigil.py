@@ -6,6 +6,8 @@ it.
 
 from __future__ import annotations
 
+import math
+
 from edge.asr.interface import RecognizerStream
 
 CALM_S = 2.0
@@ -19,11 +21,12 @@ LOOKS = 3
 class Vigil:
     """Watches one stream; see ``RecognizerStream`` for the rule. Times are ``time.monotonic()``."""
 
-    __slots__ = ("_asked", "_due_s", "_limit_s", "_since_s", "next_s")
+    __slots__ = ("_asked", "_due_s", "_limit_s", "_most_s", "_since_s", "next_s")
 
     def __init__(self, limit_s: float) -> None:
         """``limit_s`` is for services that are quiet by design; 0 never judges those."""
         self._limit_s = limit_s
+        self._most_s = math.inf
         self._since_s: float | None = None
         """From when on silence counts: it owes something since then, or was asked then."""
         self._asked = False
@@ -33,14 +36,13 @@ class Vigil:
 
     def hurry(self, deadline_s: float) -> None:
         """The track ends: leave time to say it all again within so many seconds."""
-        self._limit_s = min(self._limit_s, deadline_s / 5)
+        self._most_s = deadline_s / 5
 
     def look(self, now_s: float, stream: RecognizerStream) -> float | None:
         """Seconds the service has been silent for if that is too long, else None."""
         limit_s = stream.silent_limit_s
         asks = limit_s is None
-        if limit_s is None:
-            limit_s = self._limit_s
+        limit_s = min(self._limit_s if limit_s is None else limit_s, self._most_s)
         was_late = self._due_s is not None and now_s - self._due_s > LATE_S
         if not limit_s or not stream.turn_open:
             self._since_s, self._due_s, self.next_s = None, None, CALM_S

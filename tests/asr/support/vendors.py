@@ -3,41 +3,88 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
-from edge.asr.interface import AudioWanted, Emit, Recognizer, RecognizerStream, StreamRequest
+from edge.asr.deepgram import DeepgramRecognizer, DeepgramSettings
+from edge.asr.flux import FluxRecognizer, FluxSettings
+from edge.asr.interface import (
+    AudioWanted,
+    Emit,
+    Recognizer,
+    RecognizerStream,
+    Source,
+    StreamRequest,
+)
+from tests.asr.fakes.common import Fault
+from tests.asr.fakes.deepgram_endpoint import KEY, FakeDeepgram
+from tests.asr.fakes.flux_endpoint import FakeFlux
 from tests.asr.fakes.openai_endpoint import FakeOpenAI
 from tests.asr.support.faults import Vendor
 from tests.asr.support.supervision import openai
 
 SLOWEST_S = 0.06
 """The longest a fake thinks about an utterance."""
+SILENT_LIMIT_S = 0.3
+"""Talks are told many times faster than real time, so silence is felt as much sooner."""
 
 
-class Backup(Recognizer):
-    """The OpenAI recognizer under another name, as the next in line."""
+class Hasty(Recognizer):
+    """A recognizer that gives its service up sooner."""
 
-    name = "backup"
-    times = "exact"
-
-    def __init__(self, url: str) -> None:
-        self._inner = openai(url)
+    def __init__(self, inner: Recognizer) -> None:
+        self.name = inner.name  # type: ignore[misc]
+        self.times = inner.times  # type: ignore[misc]
+        self._inner = inner
 
     @property
     def wants(self) -> AudioWanted:
         return self._inner.wants
 
+    def wants_for(self, source: Source) -> AudioWanted:
+        return self._inner.wants_for(source)
+
     async def open(self, request: StreamRequest, emit: Emit) -> RecognizerStream:
-        return await self._inner.open(request, emit)
+        stream = await self._inner.open(request, emit)
+        if stream.silent_limit_s is not None:
+            stream.silent_limit_s = SILENT_LIMIT_S
+        return stream
 
 
 def _fake_openai(chance: Random) -> FakeOpenAI:
     return FakeOpenAI(delay_s=lambda item: chance.uniform(0, SLOWEST_S))
 
 
+def _fake_deepgram(chance: Random) -> FakeDeepgram:
+    return FakeDeepgram(faults=lambda number: Fault(delay_s=chance.uniform(0, SLOWEST_S)))
+
+
+def _fake_flux(chance: Random) -> FakeFlux:
+    return FakeFlux(faults=lambda number: Fault(delay_s=chance.uniform(0, SLOWEST_S)))
+
+
+def _deepgram(url: str, **settings: Any) -> Recognizer:
+    settings = {"deepgram_api_key": KEY, "deepgram_url": url, **settings}
+    return Hasty(DeepgramRecognizer(DeepgramSettings(**settings)))
+
+
+def _flux(url: str) -> Recognizer:
+    deepgram = DeepgramSettings(deepgram_api_key=KEY, deepgram_url=url)
+    return Hasty(FluxRecognizer(FluxSettings(), deepgram))
+
+
 OPENAI = Vendor(name="openai", endpoint=_fake_openai, recognizer=openai)
-BACKUP = Vendor(name="backup", endpoint=_fake_openai, recognizer=Backup)
+DEEPGRAM = Vendor(name="deepgram", endpoint=_fake_deepgram, recognizer=_deepgram)
+LINEAR16 = Vendor(
+    name="deepgram-linear16",
+    endpoint=_fake_deepgram,
+    recognizer=lambda url: _deepgram(url, deepgram_encoding="linear16"),
+)
+FLUX = Vendor(name="flux", endpoint=_fake_flux, recognizer=_flux)
 
 VENDORS: dict[str, tuple[Vendor, Vendor]] = {
-    "openai": (OPENAI, BACKUP),
+    "openai": (OPENAI, DEEPGRAM),
+    "deepgram": (DEEPGRAM, OPENAI),
+    "deepgram-linear16": (LINEAR16, FLUX),
+    "flux": (FLUX, DEEPGRAM),
 }
-"""Each with the one that takes over from it."""
+"""Each with the one that takes over from it, which may want another form of audio."""
