@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -51,11 +52,31 @@ class Replayed(msgspec.Struct, kw_only=True):
     """How the gateway closed the connection before everything was sent, if it did."""
 
 
+_ASIDE = re.compile(r".*\.([1-9][0-9]*)")
 _line_decoder = msgspec.json.Decoder(DumpLine)
 
 
+def files_of(path: Path) -> list[Path]:
+    """A recording's files, oldest first: ``media.jsonl.2``, ``media.jsonl.1``, ``media.jsonl``.
+
+    A file that was set aside may be named itself; it is then read alone.
+    """
+    found = ((_ASIDE.fullmatch(each.name), each) for each in path.parent.glob(f"{path.name}.*"))
+    aside = [(int(match[1]), each) for match, each in found if match]
+    older = [each for _, each in sorted(aside, reverse=True)]
+    return [*older, path] if path.exists() or not older else older
+
+
 def read_dump(path: Path) -> Iterator[DumpLine]:
-    """The messages a client sent, in order. Raises ``BadDump`` at the first line that is none."""
+    """The messages a client sent, in order, over all files of the recording.
+
+    Raises ``BadDump`` at the first line that is none.
+    """
+    for file in files_of(path):
+        yield from _read(file)
+
+
+def _read(path: Path) -> Iterator[DumpLine]:
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):

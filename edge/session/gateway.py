@@ -85,6 +85,7 @@ class Gateway:
         self._audio = audio
         self._meters = meters
         self._breakers = Breakers(supervision)
+        meters.watch_dumps(dumps.counts)
         self._metronome = Metronome(self._tick_failed)
         self._sessions = Sessions(settings, self, self._new_audio, meters)
         self._tracks = 0

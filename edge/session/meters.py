@@ -11,6 +11,7 @@ from prometheus_client import Counter
 from edge import metrics
 from edge.audio.stats import TrackStats
 from edge.ingest.counts import IngestCounts
+from edge.session.dump import DumpCounts
 
 _PACKETS = Counter("edgescribe_packets", "Packets of tracks, by what became of them", ["outcome"])
 _LOST_PACKETS = Counter(
@@ -36,6 +37,13 @@ _RECOGNIZER_EVENTS = Counter(
     "What recognizers count beside transcripts and errors; interims_skipped: a machine too slow",
     ["provider", "event"],
 )
+
+_RECORDED = Counter(
+    "edgescribe_recording_lines",
+    "Lines of recordings; dropped: the disk did not take them",
+    ["outcome"],
+)
+_DUMP_COUNTERS = {name: _RECORDED.labels(name) for name in ("written", "dropped")}
 
 _TRACK_COUNTERS = {
     **{
@@ -69,6 +77,10 @@ class Meters:
     def __init__(self, ingest: IngestCounts) -> None:
         metrics.FLUSHER.watch(ingest, _INGEST_COUNTERS)
         self.recognizers = metrics.RecognizerMetrics()
+
+    def watch_dumps(self, counts: DumpCounts) -> None:
+        """Carry what recordings took and lost into the metrics."""
+        metrics.FLUSHER.watch(counts, _DUMP_COUNTERS)
 
     def watch_recognizer(self, provider: str, counts: msgspec.Struct) -> None:
         """Carry a recognizer's own counts into the metrics."""

@@ -80,7 +80,7 @@ async def test_a_drop_in_mid_word_costs_nothing_and_the_recognizer_connection_go
             for number, packet in enumerate(spoken[cut:]):
                 await media.send(media_event("a", number, packet, timestamp=number * 960))
             await media.until(lambda: "delta" in media.text("a"))
-            heard = f'{first.text("a")} {media.text("a")}'.strip()
+            heard = f"{first.text('a')} {media.text('a')}".strip()
             assert heard == "alpha bravo charlie delta"
             assert not media.interims(), "the parameters are those of the first connection"
             starts_ms = [final["start_ms"] for final in media.finals("a")]
