@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from functools import cache
 
+from _native.ogg import Muxer
 from edge.audio.steps import CLOCK_HZ, Step, StepKind
 
 _PACKET = StepKind.PACKET
@@ -20,8 +22,8 @@ _SHORTEST = 120
 # The flag that opens a CELT frame says that it is silent (RFC 6716 section 4.3).
 _SILENT_FRAME = b"\xff\xfe"
 
-DeliverPackets = Callable[[Sequence[bytes]], None]
-"""Takes the Opus packets of a batch, in order; the sequence is the receiver's to keep."""
+DeliverPackets = Callable[[list[bytes]], None]
+"""Takes the Opus packets of a batch, in order; the list is the receiver's to keep."""
 
 
 class PacketRenderer:
@@ -111,6 +113,31 @@ def _celt_configurations(samples: int) -> list[int]:
         frames, samples = divmod(samples, length)
         configurations += [configuration] * frames
     return configurations
+
+
+def one_by_one(deliver: Callable[[bytes], None]) -> DeliverPackets:
+    """Deliver each packet of a batch by itself."""
+
+    def deliver_packets(packets: list[bytes]) -> None:
+        for packet in packets:
+            deliver(packet)
+
+    return deliver_packets
+
+
+def as_ogg(deliver: Callable[[bytes], None]) -> DeliverPackets:
+    """Deliver each batch as whole pages of one Ogg stream, its headers before the first."""
+    muxer: Muxer | None = None
+
+    def deliver_packets(packets: list[bytes]) -> None:
+        nonlocal muxer
+        headers = b""
+        if muxer is None:
+            muxer = Muxer(random.getrandbits(32), 2 if packets[0][0] & _STEREO else 1)
+            headers = muxer.headers()
+        deliver(headers + muxer.pages(packets))
+
+    return deliver_packets
 
 
 def _nobody(packets: Sequence[bytes]) -> None:

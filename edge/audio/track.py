@@ -8,7 +8,7 @@ from typing import Literal
 
 from edge.audio.container import Container, ContainerIntake, UnusableContainer
 from edge.audio.origin import MediaOrigin
-from edge.audio.packets import DeliverPackets, PacketRenderer
+from edge.audio.packets import DeliverPackets, PacketRenderer, as_ogg, one_by_one
 from edge.audio.pcm import PcmFormat
 from edge.audio.renderer import Deliver, Renderer
 from edge.audio.ring import ReplayRing
@@ -214,8 +214,10 @@ class AudioTrack:
         renderer: Renderer | PacketRenderer
         if encoding == "pcm16":
             renderer = Renderer(rate_hz, self._batch_ms, deliver)
+        elif encoding == "opus":
+            renderer = PacketRenderer(self._batch_ms, deliver_packets or one_by_one(deliver))
         else:
-            renderer = PacketRenderer(self._batch_ms, deliver_packets or _one_by_one(deliver))
+            renderer = PacketRenderer(self._batch_ms, as_ogg(deliver))
         batch = self._batch_ms * _SAMPLES_PER_MS
         return Feed(self, self._ring, renderer, from_ms, batch, on_form_changed)
 
@@ -259,14 +261,6 @@ class AudioTrack:
 
     def _leave_live(self, feed: Feed | SoundAlarm) -> None:
         self._live = tuple(other for other in self._live if other is not feed)
-
-
-def _one_by_one(deliver: Deliver) -> DeliverPackets:
-    def deliver_packets(packets: Sequence[bytes]) -> None:
-        for packet in packets:
-            deliver(packet)
-
-    return deliver_packets
 
 
 class SoundAlarm:
