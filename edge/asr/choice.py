@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from tenacity import AsyncRetrying, RetryCallState, wait_exponential
 
 from edge.asr.breaker import Breakers
-from edge.asr.interface import Recognizer
+from edge.asr.interface import Recognizer, StreamRequest
 from edge.asr.settings import SupervisorSettings
 from edge.errors import RecognizerBusy, RecognizerError
 
@@ -31,11 +31,14 @@ class Choice:
         "recognizer",
         "refusal",
         "retry_at_s",
+        "service",
         "was_asked_to_wait",
     )
 
-    def __init__(self, recognizer: Recognizer) -> None:
+    def __init__(self, recognizer: Recognizer, service: str) -> None:
         self.recognizer = recognizer
+        self.service = service
+        """What its breaker is of."""
         self.failures = 0
         """In a row, since it last proved good."""
         self.failed_at_s = 0.0
@@ -49,9 +52,13 @@ class Choices:
     """A track's recognizers, best first. Times are ``time.monotonic()``."""
 
     def __init__(
-        self, recognizers: Sequence[Recognizer], breakers: Breakers, settings: SupervisorSettings
+        self,
+        recognizers: Sequence[Recognizer],
+        breakers: Breakers,
+        settings: SupervisorSettings,
+        request: StreamRequest,
     ) -> None:
-        self._choices = [Choice(recognizer) for recognizer in recognizers]
+        self._choices = [Choice(each, each.service_of(request)) for each in recognizers]
         self._breakers = breakers
         self._attempts = settings.attempts_per_recognizer
         self._longest_s = settings.retry_max_s
@@ -117,7 +124,7 @@ class Choices:
         )
 
     def _barred_s(self, choice: Choice, now_s: float) -> float:
-        wait_s = self._breakers.of(choice.recognizer.name).wait_s(now_s)
+        wait_s = self._breakers.of(choice.service).wait_s(now_s)
         return wait_s + random.uniform(0, 0.5) if wait_s else 0.0
 
     def _backoff_s(self, failures: int) -> float:

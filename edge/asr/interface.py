@@ -32,6 +32,17 @@ class AudioWanted(msgspec.Struct, frozen=True):
     """Sample rate of pcm16; one of 8000, 12000, 16000, 24000, 48000. 48000 of the others."""
 
 
+class CustomEndpoint(msgspec.Struct, frozen=True):
+    """A service that the client itself names, with its own key for it."""
+
+    url: str
+    key: str
+
+    def __repr__(self) -> str:
+        """Neither belongs in a log: an address may hold a key too."""
+        return "CustomEndpoint(***)"
+
+
 class StreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What one track asks of a recognizer when its stream opens."""
 
@@ -45,6 +56,8 @@ class StreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The client's ``tag`` parameters: labels for the service's records."""
     mip_opt_out: bool | None = None
     """The client's ``deepgram_mip_opt_out``; None leaves it to the setting."""
+    custom: CustomEndpoint | None = None
+    """The client's own service, for a recognizer that takes one."""
 
 
 class Interim(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,6 +187,17 @@ class Recognizer(ABC):
     def wants_for(self, source: Source) -> AudioWanted:
         """The audio a stream takes for this source, if that makes a difference."""
         return self.wants
+
+    def problem(self, request: StreamRequest) -> str | None:
+        """Why such a request would always be refused, as far as that is known beforehand."""
+        return None
+
+    def service_of(self, request: StreamRequest) -> str:
+        """The service that a stream would use; each one's failures are counted by themselves.
+
+        There are only so many of them, whatever clients ask for.
+        """
+        return self.name
 
     @abstractmethod
     async def open(self, request: StreamRequest, emit: Emit) -> RecognizerStream:

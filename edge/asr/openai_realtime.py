@@ -15,6 +15,7 @@ from edge.asr.interface import AudioWanted, Emit, Recognizer, RecognizerStream, 
 from edge.asr.openai_events import RATE_HZ, Transcription, session_update
 from edge.asr.openai_stream import OpenAICounts, OpenAIStream
 from edge.asr.service import Service
+from edge.asr.upstream import Upstream
 from edge.errors import SettingError
 from edge.option import option
 
@@ -73,39 +74,35 @@ def missing(settings: OpenAISettings) -> str | None:
     return None if settings.openai_api_key else "set OPENAI_API_KEY"
 
 
-class OpenAIRecognizer(Recognizer):
-    """Opens transcription sessions; raises ``SettingError`` for settings it cannot use."""
-
-    name: ClassVar[str] = "openai"
-    times: ClassVar[Literal["exact", "estimated"]] = "exact"
+class OpenAISessions:
+    """Transcription sessions as the settings have them, whoever's server they are on."""
 
     def __init__(self, settings: OpenAISettings) -> None:
+        """Raises ``SettingError`` for settings it cannot use."""
         self._settings = settings
-        self._service = Service(
-            "OpenAI",
-            settings.openai_realtime_url,
-            url_setting="OPENAI_REALTIME_URL",
-            key_setting="OPENAI_API_KEY",
-        )
         self._turn_detection = _checked_turn_detection(settings.openai_turn_detection)
         self.counts: OpenAICounts = OpenAICounts()
         """For metrics; only grows."""
 
-    @property
-    def wants(self) -> AudioWanted:
-        return AudioWanted(encoding="pcm16", rate_hz=RATE_HZ)
+    def credentials(self, key: str) -> tuple[dict[str, str], list[str]]:
+        """Headers and subprotocols that carry a key."""
+        beta = self._settings.openai_session == "beta"
+        if self._settings.openai_key_in_subprotocol:
+            names = ["realtime", f"openai-insecure-api-key.{key}"]
+            if beta:
+                names.append("openai-beta.realtime-v1")
+            return {}, names
+        headers = {"Authorization": f"Bearer {key}"}
+        if beta:
+            headers["OpenAI-Beta"] = "realtime=v1"
+        return headers, []
 
-    async def start(self) -> None:
-        await self._service.start()
-
-    async def open(self, request: StreamRequest, emit: Emit) -> RecognizerStream:
-        """See ``Recognizer.open``.
+    def begin(self, connection: Upstream, request: StreamRequest, emit: Emit) -> OpenAIStream:
+        """Begin a session on a connection.
 
         Audio may follow at once: the service takes the configuration before it. If it refuses it,
         the stream ends with ``RecognizerRefused``.
         """
-        headers, subprotocols = self._credentials()
-        connection = await self._service.connect(headers=headers, subprotocols=subprotocols)
         settings = self._settings
 
         def configure(context: str | None, event_id: str | None) -> bytes:
@@ -120,18 +117,35 @@ class OpenAIRecognizer(Recognizer):
 
         return OpenAIStream(connection, configure, emit, self.counts)
 
-    def _credentials(self) -> tuple[dict[str, str], list[str]]:
-        key = self._settings.openai_api_key or ""
-        beta = self._settings.openai_session == "beta"
-        if self._settings.openai_key_in_subprotocol:
-            names = ["realtime", f"openai-insecure-api-key.{key}"]
-            if beta:
-                names.append("openai-beta.realtime-v1")
-            return {}, names
-        headers = {"Authorization": f"Bearer {key}"}
-        if beta:
-            headers["OpenAI-Beta"] = "realtime=v1"
-        return headers, []
+
+class OpenAIRecognizer(Recognizer):
+    """Opens transcription sessions; raises ``SettingError`` for settings it cannot use."""
+
+    name: ClassVar[str] = "openai"
+    times: ClassVar[Literal["exact", "estimated"]] = "exact"
+
+    def __init__(self, settings: OpenAISettings) -> None:
+        self._key = settings.openai_api_key or ""
+        self._service = Service(
+            "OpenAI",
+            settings.openai_realtime_url,
+            url_setting="OPENAI_REALTIME_URL",
+            key_setting="OPENAI_API_KEY",
+        )
+        self._sessions = OpenAISessions(settings)
+        self.counts: OpenAICounts = self._sessions.counts
+
+    @property
+    def wants(self) -> AudioWanted:
+        return AudioWanted(encoding="pcm16", rate_hz=RATE_HZ)
+
+    async def start(self) -> None:
+        await self._service.start()
+
+    async def open(self, request: StreamRequest, emit: Emit) -> RecognizerStream:
+        headers, subprotocols = self._sessions.credentials(self._key)
+        connection = await self._service.connect(headers=headers, subprotocols=subprotocols)
+        return self._sessions.begin(connection, request, emit)
 
 
 def _prompt(base: str | None, context: str | None) -> str | None:

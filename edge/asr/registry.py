@@ -22,6 +22,8 @@ from edge.asr.flux import FluxRecognizer, FluxSettings
 from edge.asr.funasr import FunASRRecognizer, FunASRSettings
 from edge.asr.funasr import missing as funasr_missing
 from edge.asr.interface import Recognizer
+from edge.asr.openai_custom import OpenAICustomRecognizer, OpenAICustomSettings
+from edge.asr.openai_custom import missing as openai_custom_missing
 from edge.asr.openai_realtime import OpenAIRecognizer, OpenAISettings
 from edge.asr.openai_realtime import missing as openai_missing
 from edge.asr.settings import ChoiceSettings
@@ -31,7 +33,7 @@ from edge.logs import get_logger
 _log = get_logger("edge.asr.registry")
 _S = TypeVar("_S", bound=msgspec.Struct)
 
-REFERENCE_PROVIDERS = frozenset({"openai_custom", "custom_openai", "gemini", "xai"})
+REFERENCE_PROVIDERS = frozenset({"gemini", "xai"})
 """Names in priority lists written for other gateways; skipped where there is no such entry."""
 
 
@@ -110,6 +112,16 @@ ENTRIES: tuple[Entry, ...] = (
             config.of(EmbeddedSettings), config.embedded_socket
         ),
         settings=EmbeddedSettings,
+    ),
+    Entry(
+        name="openai_custom",
+        missing=lambda config: openai_custom_missing(config.of(OpenAICustomSettings)),
+        build=lambda config: OpenAICustomRecognizer(
+            config.of(OpenAICustomSettings), config.of(OpenAISettings)
+        ),
+        settings=OpenAICustomSettings,
+        aliases=("custom_openai",),
+        default=False,
     ),
     Entry(
         name="dummy",

@@ -40,13 +40,14 @@ _T = TypeVar("_T")
 class Service:
     """One vendor's WebSocket service, shared by all streams of a worker."""
 
-    def __init__(self, name: str, url: str, *, url_setting: str, key_setting: str) -> None:
+    def __init__(self, name: str, url: str | None, *, url_setting: str, key_setting: str) -> None:
         """``name`` is the vendor's, for messages, which also name the settings to look at.
 
-        Raises ``SettingError`` for an address that is not one.
+        Without ``url`` each connection has to bring one. Raises ``SettingError`` for an address
+        that is not one.
         """
         self.name = name
-        self.url = checked_url(url_setting, url)
+        self.url = "" if url is None else checked_url(url_setting, url)
         self._url_setting = url_setting
         self._key_setting = key_setting
         self._tls: ssl.SSLContext | None = None
@@ -61,9 +62,11 @@ class Service:
         *,
         headers: Mapping[str, str],
         subprotocols: Sequence[str] = (),
+        address: str | None = None,
     ) -> Upstream:
         """Open a connection to ``url``, or to the service's own address.
 
+        ``address`` is where the URL's host is, for callers that have looked it up themselves.
         The caller sets the deadline; cancelling it leaves nothing open. Raises ``RecognizerError``.
         """
         url = url or self.url
@@ -72,7 +75,9 @@ class Service:
             await self.start()
             tls = self._tls
         try:
-            return await connect(url, headers=headers, subprotocols=subprotocols, tls=tls)
+            return await connect(
+                url, headers=headers, subprotocols=subprotocols, tls=tls, address=address
+            )
         except InvalidStatus as error:
             raise self._status_error(error) from error
         except ssl.SSLCertVerificationError as error:

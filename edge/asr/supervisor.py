@@ -85,7 +85,7 @@ class Supervisor:
     ) -> None:
         """``repeats`` takes what is logged of failures; the tracks of a connection share one."""
         self._track = track
-        self._choices = Choices(choices, breakers, settings)
+        self._choices = Choices(choices, breakers, settings, request)
         self._breakers = breakers
         self._settings = settings
         self._request = request
@@ -203,9 +203,8 @@ class Supervisor:
 
     async def _serve(self, choice: Choice) -> bool:
         """One connection from its opening to its end; False if none may be opened now."""
-        name = choice.recognizer.name
-        async with self._breakers.turnstile(name):
-            permit = self._breakers.of(name).acquire(time.monotonic())
+        async with self._breakers.turnstile(choice.service):
+            permit = self._breakers.of(choice.service).acquire(time.monotonic())
             if permit is None:
                 return False
             self._choice, self._permit = choice, permit

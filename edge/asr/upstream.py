@@ -76,9 +76,11 @@ async def connect(
     headers: Mapping[str, str],
     subprotocols: Sequence[str] = (),
     tls: ssl.SSLContext | None,
+    address: str | None = None,
 ) -> Upstream:
     """Open a connection to a ``ws`` or ``wss`` address; call ``listen`` on it at once.
 
+    ``address`` is where the host of the URL is, for callers that have looked it up themselves.
     The caller sets the deadline; cancelling it leaves nothing open. No redirect is followed: the
     credentials must not go to a host nobody configured. Raises ``OSError`` (``ssl`` errors are
     some), and ``websockets.exceptions.InvalidHandshake`` (``InvalidStatus`` with the response).
@@ -95,7 +97,7 @@ async def connect(
     try:
         await loop.create_connection(
             lambda: opening,
-            uri.host,
+            address or uri.host,
             uri.port,
             ssl=(tls or True) if uri.secure else None,
             server_hostname=uri.host if uri.secure else None,

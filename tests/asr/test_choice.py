@@ -7,10 +7,12 @@ import pytest
 from edge.asr.breaker import Breakers
 from edge.asr.choice import FORGIVE_AFTER_S, Choice, Choices
 from edge.asr.dummy import DummyRecognizer
+from edge.asr.interface import StreamRequest
 from edge.asr.settings import SupervisorSettings
 from edge.errors import RecognizerBusy, RecognizerClosed, RecognizerRefused
 
 SETTINGS = SupervisorSettings()
+REQUEST = StreamRequest(track="tag-1")
 
 
 class Second(DummyRecognizer):
@@ -19,7 +21,7 @@ class Second(DummyRecognizer):
 
 def two(settings: SupervisorSettings = SETTINGS) -> tuple[Choices, Breakers]:
     breakers = Breakers(settings)
-    return Choices([DummyRecognizer(), Second()], breakers, settings), breakers
+    return Choices([DummyRecognizer(), Second()], breakers, settings, REQUEST), breakers
 
 
 def upcoming(choices: Choices, now_s: float) -> tuple[Choice, str, float]:
@@ -30,7 +32,7 @@ def upcoming(choices: Choices, now_s: float) -> tuple[Choice, str, float]:
 
 
 def test_pauses_start_at_a_quarter_second_and_double_to_ten_with_jitter() -> None:
-    choices = Choices([DummyRecognizer()], Breakers(SETTINGS), SETTINGS)
+    choices = Choices([DummyRecognizer()], Breakers(SETTINGS), SETTINGS, REQUEST)
     waits = []
     for _ in range(9):
         choice, _, _ = upcoming(choices, 1000.0)
@@ -87,7 +89,7 @@ def test_when_all_are_worn_out_the_soonest_is_next() -> None:
 
 
 def test_the_service_may_ask_for_a_longer_pause_of_at_most_a_minute() -> None:
-    choices = Choices([DummyRecognizer()], Breakers(SETTINGS), SETTINGS)
+    choices = Choices([DummyRecognizer()], Breakers(SETTINGS), SETTINGS, REQUEST)
     choices.failed(upcoming(choices, 0.0)[0], RecognizerBusy("429", 30.0), 0.0)
     assert upcoming(choices, 0.0)[2] == 30.0
     choices.failed(upcoming(choices, 0.0)[0], RecognizerBusy("429", 9999.0), 0.0)
@@ -101,7 +103,7 @@ def test_a_long_pause_asked_for_is_not_waited_out_if_there_is_another() -> None:
 
 
 def test_a_good_connection_resets_the_pauses() -> None:
-    choices = Choices([DummyRecognizer()], Breakers(SETTINGS), SETTINGS)
+    choices = Choices([DummyRecognizer()], Breakers(SETTINGS), SETTINGS, REQUEST)
     choice, _, _ = upcoming(choices, 0.0)
     for _ in range(5):
         choices.failed(choice, RecognizerClosed("lost"), 0.0)
