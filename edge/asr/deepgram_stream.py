@@ -31,6 +31,8 @@ from edge.asr.upstream import Ending, Upstream
 NAME = "Deepgram"
 KEEP_ALIVE_S = 5.0
 """Without audio or this message the service closes a connection after 10 s (NET-0001)."""
+OVERDUE_MS = 2000.0
+"""Results come for every second of audio; so much without one is owed."""
 NORMAL_CLOSURE = 1000
 _SAMPLES_PER_MS = 48
 _UNKNOWN_PACKET_MS = 20.0
@@ -91,7 +93,7 @@ class DeepgramStream(ServiceStream):
         if self._ended:
             return False
         ending = self._closing and not self._settled.is_set()
-        return self._interim or self._sent_ms - self._heard_ms >= 2000 or ending
+        return self._interim or ending or self._unheard_ms >= OVERDUE_MS
 
     def send(self, audio: bytes) -> None:
         if audio and not (self._ended or self._closing):
@@ -119,11 +121,16 @@ class DeepgramStream(ServiceStream):
         await super().close()
 
     def ended(self, ending: Ending) -> None:
-        """After ``CloseStream`` a normal closure is the end that was asked for."""
-        if self._closing and (self._settled.is_set() or ending.code == NORMAL_CLOSURE):
+        """After ``CloseStream`` a normal closure is the wanted end, unless results lack."""
+        wanted = ending.code == NORMAL_CLOSURE and self._unheard_ms < OVERDUE_MS
+        if self._closing and (self._settled.is_set() or wanted):
             self._settled.set()
         else:
             super().ended(ending)
+
+    @property
+    def _unheard_ms(self) -> float:
+        return self._sent_ms - self._heard_ms
 
     def _note_sent(self, duration_ms: float) -> None:
         self._spoke_s = time.monotonic()

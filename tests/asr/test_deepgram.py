@@ -356,15 +356,14 @@ async def test_a_connection_that_ends_tells_why(
 
 async def test_a_connection_lost_while_it_drains_is_an_error() -> None:
     """Otherwise the words that were not transcribed would be taken as dealt with."""
-    async with FakeDeepgram(faults=[Fault(after_ms=500, then="mute")]) as service:
+    async with FakeDeepgram(faults=[Fault(after_ms=500, then="withhold")]) as service:
         events = Events()
         stream = await recognizer(service).open(request(), events)
-        send_pcm(stream, tone("alpha", PCM_HZ))
-        draining = asyncio.create_task(stream.drain())
-        await until(lambda: "CloseStream" in service.connections[0].texts)
-    await asyncio.wait_for(draining, 5)
+        send_pcm(stream, sentence("alpha bravo charlie delta", PCM_HZ))
+        await asyncio.wait_for(stream.drain(), 5)
+        await stream.close()
     assert not events.text
-    await stream.close()
+    assert isinstance(events.error, RecognizerClosed)
 
 
 async def test_a_service_that_falls_silent_owes_something_and_says_so() -> None:

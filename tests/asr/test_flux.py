@@ -218,7 +218,7 @@ async def test_drain_without_an_open_turn_says_nothing() -> None:
 
 async def test_a_connection_lost_while_a_turn_drains_is_an_error() -> None:
     """Its last report leaves out too much to be taken for the whole turn."""
-    async with FakeFlux(faults=[Fault(after_ms=700, then="mute")]) as service:
+    async with FakeFlux(faults=[Fault(after_ms=700, then="withhold")]) as service:
         events = Events()
         stream = await recognizer(service).open(REQUEST, events)
         send(stream, sentence("alpha bravo charlie delta", RATE_HZ))

@@ -39,9 +39,9 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     """Answer it late."""
     after_ms: float | None = None
     """Go wrong after so much audio; 0 is as soon as the connection is open."""
-    then: Literal["drop", "close", "mute", "deaf", "error"] = "drop"
-    """Cut the connection, close it with ``code``, send nothing more, read nothing more, or send the
-    service's own message of a fatal error."""
+    then: Literal["drop", "close", "mute", "withhold", "deaf", "error"] = "drop"
+    """Cut the connection, close it with ``code``, send nothing more, send nothing more but close
+    when asked to, read nothing more, or send the service's own message of a fatal error."""
     code: int | None = 1011
     """None closes without a code."""
     reason: str = "closed on demand"
@@ -235,6 +235,8 @@ class Line:
 
     def hang_up(self, code: int | None = 1000, reason: str = "") -> None:
         """Close after what was said; None is without a code."""
+        if self._muted and self._fault.then == "mute":
+            return
         if code is None:
             self._later(self._close_without_code)
         else:
@@ -265,7 +267,7 @@ class Line:
             self._socket.transport.abort()
         elif fault.then == "close":
             self.hang_up(fault.code, fault.reason)
-        elif fault.then == "mute":
+        elif fault.then in ("mute", "withhold"):
             self._muted = True
         elif fault.then == "deaf":
             self._socket.transport.pause_reading()
