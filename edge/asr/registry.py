@@ -138,10 +138,15 @@ def recognizer_rooms() -> Mapping[str, type[msgspec.Struct]]:
     return {entry.name: entry.settings for entry in ENTRIES if entry.settings is not None}
 
 
+def aliases() -> Mapping[str, str]:
+    """The other names of recognizers, each with the real one."""
+    return {alias: entry.name for entry in ENTRIES for alias in entry.aliases}
+
+
 def resolve(name: str) -> str:
     """A recognizer's own name for a name in any case, or one of its aliases."""
     wanted = name.strip().lower()
-    return next((entry.name for entry in ENTRIES if wanted in entry.aliases), wanted)
+    return aliases().get(wanted, wanted)
 
 
 class Availability(msgspec.Struct, frozen=True):

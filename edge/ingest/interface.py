@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Protocol
 
 import msgspec
@@ -17,6 +19,12 @@ class UpgradeRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Percent-encoded path without the query."""
     query: str = ""
     """Raw query string without the question mark."""
+    headers: Mapping[str, str] = MappingProxyType({})
+    """By lower-cased name; of several of a name the first. They may hold keys."""
+
+    def __repr__(self) -> str:
+        """The path only: the rest may hold keys."""
+        return f"UpgradeRequest({self.path!r})"
 
 
 class Refusal(msgspec.Struct, frozen=True):

@@ -10,11 +10,10 @@ from __future__ import annotations
 import asyncio
 import time
 
-from msgspec import UNSET
+from msgspec import UNSET, structs
 
 from _native.envelope import scan_media
-from edge.audio.container import Container, UnusableContainer
-from edge.audio.pcm import PcmFormat
+from edge.audio.container import UnusableContainer
 from edge.ingest.counts import IngestCounts
 from edge.ingest.events import (
     Alternative,
@@ -33,12 +32,14 @@ from edge.ingest.events import (
     decode_event,
     encode_message,
 )
+from edge.ingest.formats import announced, container_of
 from edge.ingest.interface import Refusal, UpgradeRequest
 from edge.ingest.pace import Pace
 from edge.ingest.query import MediaQuery, parse_media_query
 from edge.logs import Repeats, get_logger
 from edge.session.attachment import Attachment
 from edge.session.interface import (
+    CustomEndpoint,
     SessionHost,
     SessionRequest,
     SpokenLine,
@@ -53,13 +54,12 @@ PATH_END = "/transcribe"
 MAX_MESSAGE_BYTES = 64 * 1024
 EVENT_MS = 20.0
 """Audio that one event may bring; more (a long packet, a gap to fill) counts as more events."""
+KEY_HEADER = "x-custom-openai-api-key"
+"""The key of the service in ``openaiCustomUrl``."""
 OPENING_EVENTS = 10.0
 """What opening a tag counts beside the event that does it: a recognizer is connected."""
 
 _log = get_logger("edge.ingest.media")
-_PCM_ENCODINGS = ("l16", "l16-be")
-_CONTAINERS: dict[str, Container] = {"ogg-opus": "ogg", "ogg": "ogg", "webm": "webm"}
-"""What is in media payloads, by the names of the query and of ``start``."""
 
 
 class MediaProtocol:
@@ -87,20 +87,32 @@ class MediaProtocol:
             return Refusal(400, "No transcription output method specified")
         if not host.has_room(query.session_id):
             return Refusal(503, "Overloaded")
-        return MediaReceiver(query, host, self.counts, dispatch=dispatch)
+        if query.provider is not None:
+            provider = host.offer.aliases.get(query.provider, query.provider)
+            query = structs.replace(query, provider=provider)
+        key = request.headers.get(KEY_HEADER, "")
+        custom = CustomEndpoint(query.custom_url or "", key) if query.custom_url or key else None
+        return MediaReceiver(query, host, self.counts, dispatch=dispatch, custom=custom)
 
 
 class MediaReceiver:
     """One media server's connection: its session, its answers, its limits."""
 
     def __init__(
-        self, query: MediaQuery, host: SessionHost, counts: IngestCounts, *, dispatch: bool
+        self,
+        query: MediaQuery,
+        host: SessionHost,
+        counts: IngestCounts,
+        *,
+        dispatch: bool,
+        custom: CustomEndpoint | None = None,
     ) -> None:
         self._query = query
         self._host = host
         self._dumps = host.dumps
         self._counts = counts
         self._dispatch = dispatch
+        self._custom = custom
         self._socket: Socket | None = None
         self._session: Attachment | None = None
         """Where messages go; None while there is none and once another connection is there."""
@@ -113,20 +125,22 @@ class MediaReceiver:
     def opened(self, socket: Socket) -> None:
         """Check the provider, open or resume the session, introduce the gateway."""
         self._socket = socket
-        resumes = self._host.resumes(self._query.session_id)
-        if not resumes and (problem := self._provider_problem()):
-            socket.close(1002, problem)
-            return
         request = SessionRequest(
             session_id=self._query.session_id,
             provider=self._query.provider,
             language=self._query.language,
             labels=self._query.labels,
+            custom=self._custom,
             mip_opt_out=self._query.mip_opt_out,
             use_dispatcher=self._dispatch,
-            container=_CONTAINERS.get(self._query.encoding),
+            container=container_of(self._query.encoding),
             terms=self._query,
         )
+        resumes = self._host.resumes(self._query.session_id)
+        problem = None if resumes else self._provider_problem() or self._host.problem(request)
+        if problem is not None:
+            socket.close(1002, problem)
+            return
         attachment = self._host.attach(request, self)
         if attachment is None:
             socket.close(1013, "This worker takes no more sessions")
@@ -294,24 +308,13 @@ class MediaReceiver:
         )
 
     def _start(self, session: Attachment, start: Start, now_s: float) -> None:
-        problem = start.problem
-        encoding = start.encoding
-        pcm = None
-        if encoding == "opus":
-            encoding = self._query.encoding
-        if problem is None and encoding in _PCM_ENCODINGS:
-            pcm = PcmFormat(
-                rate_hz=start.rate_hz,
-                channels=start.channels,
-                big_endian=encoding == "l16-be",
-            )
-            problem = pcm.problem
-        if problem is not None:
-            session.refuse(start.tag, "bad_format", problem)
+        form = announced(start, self._query.encoding)
+        if isinstance(form, str):
+            session.refuse(start.tag, "bad_format", form)
             return
         if start.tag not in session.tracks:
             self._spend(OPENING_EVENTS, now_s)
-        session.restart(start.tag, pcm, container=_CONTAINERS.get(encoding))
+        session.restart(start.tag, form.pcm, container=form.container)
 
     def _pong(self, ping: Ping) -> None:
         if self._socket is not None:

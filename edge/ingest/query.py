@@ -23,6 +23,8 @@ class MediaQuery(msgspec.Struct, frozen=True, kw_only=True):
     interims: bool = False
     labels: tuple[str, ...] = ()
     """``tag`` parameters: labels for the recognizer's records, not names of participants."""
+    custom_url: str | None = None
+    """``openaiCustomUrl``: a recognizer's service that the client brings; it may hold a key."""
     mip_opt_out: bool | None = None
     """``deepgram_mip_opt_out``; None leaves it to the setting."""
     use_dispatcher: bool | None = None
@@ -63,6 +65,7 @@ def parse_media_query(query: str) -> MediaQuery | str:
         finals=is_true("sendBack"),
         interims=is_true("sendBackInterim"),
         labels=labels,
+        custom_url=values.get("openaiCustomUrl") or None,
         mip_opt_out=(is_true("deepgram_mip_opt_out") if "deepgram_mip_opt_out" in values else None),
         use_dispatcher=is_true("useDispatcher") if "useDispatcher" in values else None,
         times=is_true("times"),

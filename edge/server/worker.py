@@ -15,7 +15,7 @@ import os
 import platform
 import signal
 from collections.abc import Collection
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any
 
 from sanic import HTTPResponse, Request, Sanic
@@ -220,6 +220,7 @@ class Worker:
             UpgradeRequest(
                 path=request.path,
                 query=request.query_string,
+                headers=MappingProxyType(dict(reversed(list(request.headers.items())))),
             )
         )
 

@@ -11,7 +11,7 @@ import msgspec
 
 from edge.asr.breaker import Breakers
 from edge.asr.interface import StreamRequest
-from edge.asr.registry import Recognizers
+from edge.asr.registry import Recognizers, aliases
 from edge.asr.settings import SupervisorSettings
 from edge.asr.supervisor import Supervisor
 from edge.asr.transcript import Transcript
@@ -76,6 +76,7 @@ class Gateway:
             available_providers=recognizers.survey.available,
             providers_priority=recognizers.survey.order,
             known_providers=recognizers.survey.known,
+            aliases=aliases(),
             force_commit_s=supervision.force_commit_timeout_s,
             resume=settings.session_resume_enabled,
         )
@@ -134,6 +135,11 @@ class Gateway:
         """Whether a connection with this session id would go on with a session there is."""
         return self._sessions.known(session_id) is not None
 
+    def problem(self, request: SessionRequest) -> str | None:
+        """Why the recognizer of such a session would refuse it."""
+        best = self._recognizers.choices(request.provider)[0]
+        return best.problem(_stream_request("", request))
+
     def attach(self, request: SessionRequest, outlet: SessionOutlet) -> Attachment | None:
         """A client's place in its session, opened now if need be; None while draining."""
         if request.use_dispatcher and not self._warned_of_dispatch:
@@ -158,12 +164,7 @@ class Gateway:
             self._recognizers.choices(request.provider),
             self._breakers,
             self._supervision,
-            StreamRequest(
-                track=track.tag,
-                language=request.language,
-                labels=request.labels,
-                mip_opt_out=request.mip_opt_out,
-            ),
+            _stream_request(track.tag, request),
             track,
             self._meters.recognizers,
             track.repeats,
@@ -193,3 +194,14 @@ class Gateway:
     def _tick_failed(self, track: object, error: BaseException) -> None:
         if isinstance(track, LiveTrack):
             track.broken(error)
+
+
+def _stream_request(track: str, request: SessionRequest) -> StreamRequest:
+    """What a track of such a session asks of its recognizer."""
+    return StreamRequest(
+        track=track,
+        language=request.language,
+        labels=request.labels,
+        mip_opt_out=request.mip_opt_out,
+        custom=request.custom,
+    )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from edge.asr.interface import CustomEndpoint as CustomEndpoint
 from edge.asr.transcript import Transcript
 from edge.audio.container import Container
 from edge.session.dump import Dumps
@@ -35,6 +37,8 @@ class SessionRequest(msgspec.Struct, frozen=True, kw_only=True):
     language: str | None = None
     labels: tuple[str, ...] = ()
     """For the recognizer's records."""
+    custom: CustomEndpoint | None = None
+    """A recognizer's service that the client brings itself."""
     mip_opt_out: bool | None = None
     """Whether audio stays out of the recognizer's training; None leaves it to the setting."""
     use_dispatcher: bool = False
@@ -135,6 +139,8 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     """Those that serve a client which names none, the first fail-over first."""
     known_providers: tuple[str, ...]
     """All recognizers there is code for."""
+    aliases: Mapping[str, str]
+    """Other names for them."""
     force_commit_s: float
     """Silence after which an open utterance is closed."""
     resume: bool
@@ -154,6 +160,10 @@ class SessionHost(Protocol):
 
     def resumes(self, session_id: str | None) -> bool:
         """Whether a connection with this session id would go on with a session there is."""
+        ...
+
+    def problem(self, request: SessionRequest) -> str | None:
+        """Why the recognizer of such a session would refuse it; its name has been checked."""
         ...
 
     def attach(self, request: SessionRequest, outlet: SessionOutlet) -> Attachment | None:
