@@ -171,6 +171,14 @@ def pss_kb(pid: int) -> int:
     return sizes_kb["Pss"] - sizes_kb.get("Pss_File", 0)
 
 
+def waited_s(pid: int) -> float:
+    """Seconds for which a process's main thread could have run and had no core; 0 if not known."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError):
+        return 0.0
+
+
 def descriptors(pid: int) -> list[str]:
     """What each open file descriptor of a process refers to, as the kernel names it."""
     targets = []

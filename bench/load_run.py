@@ -10,11 +10,12 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 
 from _native.opus import Decoder
-from bench.load_bed import Bed, BedOptions, bed, pss_kb
+from bench.load_bed import Bed, BedOptions, bed, pss_kb, waited_s
 from bench.load_client import FRAME_MS, LoadClient
 from bench.load_vendors import INTERIM_S, INTERIMS_PER_FINAL
 from edge.audio.steps import Step, StepKind
@@ -74,6 +75,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     """How often as fast as speech a core of the workers is."""
     worker_cpu_percent: list[float]
     """Of a core, each worker."""
+    waited_percent: float
+    """Of the time, in which other programs kept the workers from running; their mean."""
     floor_ms_per_stream_s: float
     """libopus alone, the same packets, 20 interleaved decoders at 24 kHz."""
     floor_ratio: float
@@ -125,60 +128,100 @@ async def _find_streams(place: Bed, options: Options, cpu_percent: float) -> int
     return streams
 
 
+class _Window(msgspec.Struct):
+    """What the workers used between its making and ``close``."""
+
+    pids: list[int]
+    began_s: float
+    before: list[tuple[float, float]]
+    took_s: float = 0.0
+    used_s: list[float] = []
+    waited_percent: float = 0.0
+
+    @classmethod
+    def open(cls, pids: list[int]) -> _Window:
+        return cls(pids, time.monotonic(), [(cpu_s(pid), waited_s(pid)) for pid in pids])
+
+    def close(self) -> None:
+        self.took_s = time.monotonic() - self.began_s
+        pairs = list(zip(self.pids, self.before, strict=True))
+        self.used_s = [cpu_s(pid) - used for pid, (used, _) in pairs]
+        waited = sum(waited_s(pid) - waited for pid, (_, waited) in pairs)
+        self.waited_percent = 100 * waited / len(pairs) / self.took_s
+
+
 async def _run(place: Bed, options: Options) -> Load:
     gateway, workers = place.gateway, place.workers
     idle_kb = [pss_kb(pid) for pid in workers]
     counted = await gateway.metrics()
     client = place.client()
     await client.open(tags_of_sessions(options.streams, options.tags), options.bed.query)
-    flood = options.bed.at_any_pace
-    if not flood:
+    if not options.bed.at_any_pace:
         await client.stream(options.settle_s)
     gc.collect()
     gc.freeze()
-    began_s, before = time.monotonic(), [cpu_s(pid) for pid in workers]
-    await (client.flood if flood else client.stream)(options.seconds)
-    used_s = [cpu_s(pid) - spent for pid, spent in zip(workers, before, strict=True)]
-    took_s = time.monotonic() - began_s
+    window = _Window.open(workers)
+    if options.bed.at_any_pace:
+        await client.flood(options.seconds)
+    else:
+        await client.stream(options.seconds)
+        window.close()
     grown_kb = sum(pss_kb(pid) for pid in workers) - sum(idle_kb)
     unsent_kb = client.unsent_bytes / 1024
     await client.close()
+    if options.bed.at_any_pace:
+        # What the tracks kept for recognizers that were behind had to be decoded, too.
+        window.close()
     await asyncio.sleep(1.5)
     gained = await gateway.metrics()
     gained.subtract(counted)
-
-    floor_ms = floor_us(place.packets, place.core) * PACKETS_PER_S / 1000
-    audio_s = client.due * FRAME_MS / 1000 if flood else options.streams * took_s
-    cpu_ms = sum(used_s) * 1000 / audio_s
-    arrivals = [each for each in client.arrivals if began_s <= each.at_s <= began_s + took_s]
     return Load(
-        provider=options.bed.provider,
-        workers=len(workers),
-        tls=options.bed.tls,
-        flood=flood,
-        loss_percent=100 * options.bed.loss,
-        streams=options.streams,
-        seconds=took_s,
-        audio_s=audio_s,
-        cpu_ms_per_stream_s=cpu_ms,
-        streams_per_core=1000 / cpu_ms if cpu_ms else 0.0,
-        worker_cpu_percent=[100 * spent_s / took_s for spent_s in used_s],
-        floor_ms_per_stream_s=floor_ms,
-        floor_ratio=cpu_ms / floor_ms,
-        delay=_delays(each.delay_ms for each in arrivals),
-        lag=_delays(None if flood else each.lag_ms for each in arrivals),
         pss_kb_per_tag=grown_kb / options.streams,
         held_kb_per_tag=_held_kb(place.packets),
         idle_pss_kb=sum(idle_kb) / len(idle_kb),
-        packets_due=client.due,
         unsent_kb=unsent_kb,
-        client_late_ms=client.latest_ms,
+        **_setting(options, len(workers)),
+        **_costs(place, options, client, window),
         **_counts(client, gained),
     )
 
 
+def _setting(options: Options, workers: int) -> dict[str, Any]:
+    return {
+        "provider": options.bed.provider,
+        "workers": workers,
+        "tls": options.bed.tls,
+        "flood": options.bed.at_any_pace,
+        "loss_percent": 100 * options.bed.loss,
+        "streams": options.streams,
+    }
+
+
+def _costs(place: Bed, options: Options, client: LoadClient, window: _Window) -> dict[str, Any]:
+    flood, took_s = options.bed.at_any_pace, window.took_s
+    floor_ms = floor_us(place.packets, place.core) * PACKETS_PER_S / 1000
+    audio_s = client.due * FRAME_MS / 1000 if flood else options.streams * took_s
+    cpu_ms = sum(window.used_s) * 1000 / audio_s
+    until_s = window.began_s + took_s
+    arrivals = [each for each in client.arrivals if window.began_s <= each.at_s <= until_s]
+    return {
+        "seconds": took_s,
+        "audio_s": audio_s,
+        "cpu_ms_per_stream_s": cpu_ms,
+        "streams_per_core": 1000 / cpu_ms if cpu_ms else 0.0,
+        "worker_cpu_percent": [100 * used_s / took_s for used_s in window.used_s],
+        "waited_percent": window.waited_percent,
+        "floor_ms_per_stream_s": floor_ms,
+        "floor_ratio": cpu_ms / floor_ms,
+        "delay": _delays(each.delay_ms for each in arrivals),
+        "lag": _delays(None if flood else each.lag_ms for each in arrivals),
+        "client_late_ms": client.latest_ms,
+    }
+
+
 def _counts(client: LoadClient, gained: Counter[str]) -> dict[str, int]:
     return {
+        "packets_due": client.due,
         "packets_sent": client.sent,
         "packets_received": gained["otp_client_audio_chunks_total"],
         "packets_lost": gained["edgescribe_lost_packets_total/lost"],
