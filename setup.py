@@ -61,6 +61,7 @@ setup(
             extension("ogg"),
             extension("webm"),
             extension("sockets"),
+            extension("track", opus=True),
         ],
         language_level=3,
         compiler_directives={

@@ -18,7 +18,7 @@ bytes-like ``TypeError``; both before the codec is touched.
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint32_t, uintptr_t
 
 from _native cimport libopus
@@ -36,6 +36,8 @@ cdef enum:
     MAX_FRAMES = 48
     # 512 kbit/s for 120 ms is 7680 bytes.
     MAX_PACKET_BYTES = 8192
+    # Packets that are decoded without a look at the GIL.
+    MAX_RUN = 16
 
 cdef enum Way:
     # How PCM is made: of a packet, of the copy it carries of what was lost before, of nothing.
@@ -186,6 +188,15 @@ def build():
     return EDGESCRIBE_BUILD.decode("ascii")
 
 
+cdef int _decode_one(
+        libopus.OpusDecoder *decoder, const unsigned char *packet, Py_ssize_t packet_bytes,
+        short *pcm, Py_ssize_t room) noexcept nogil:
+    """Samples per channel of a packet; 0 or less for one that cannot be decoded here."""
+    if packet_bytes == 0 or packet_bytes > 0x7FFFFFFF or room <= 0:
+        return 0
+    return libopus.opus_decode(decoder, packet, <int>packet_bytes, pcm, <int>room, 0)
+
+
 @cython.final
 cdef class Decoder:
     """Decodes one Opus stream straight at ``rate_hz`` to ``channels``, whatever the packets hold.
@@ -230,6 +241,49 @@ cdef class Decoder:
         is outside ``out`` or not on a 2-byte boundary.
         """
         return self._write(packet, out, offset_bytes, 0, DECODE)
+
+    def decode_run_into(self, list packets not None, out, Py_ssize_t offset_bytes=0):
+        """Packets that follow each other, written end to end at ``out[offset_bytes:]``.
+
+        Returns how many were decoded and the samples per channel they made. It ends early, and
+        raises nothing, before a packet that ``decode_into`` would refuse.
+        """
+        cdef const unsigned char *datas[MAX_RUN]
+        cdef Py_ssize_t sizes[MAX_RUN]
+        cdef Py_buffer view
+        cdef Py_ssize_t count = len(packets)
+        cdef Py_ssize_t decoded = 0
+        cdef Py_ssize_t samples = 0
+        cdef Py_ssize_t room
+        cdef int index, run, written
+        cdef short *pcm
+        cdef bytes packet
+        PyObject_GetBuffer(out, &view, PyBUF_WRITABLE)
+        try:
+            pcm = self._place(&view, offset_bytes)
+            room = (view.len - offset_bytes) // (2 * self.channels)
+            written = 1
+            while decoded < count and written > 0:
+                run = <int>min(count - decoded, MAX_RUN)
+                for index in range(run):
+                    packet = packets[decoded + index]
+                    datas[index] = <const unsigned char *>PyBytes_AS_STRING(packet)
+                    sizes[index] = PyBytes_GET_SIZE(packet)
+                self._enter()
+                with nogil:
+                    for index in range(run):
+                        written = _decode_one(
+                            self.decoder, datas[index], sizes[index],
+                            pcm + samples * self.channels,
+                            min(room - samples, 48 * self.rate_hz // 400))
+                        if written <= 0:
+                            break
+                        samples += written
+                        decoded += 1
+                self.busy = False
+            return decoded, samples
+        finally:
+            PyBuffer_Release(&view)
 
     def recover(self, packet, Py_ssize_t samples):
         """PCM of the loss of ``samples`` just before ``packet``, from the copy it carries.
@@ -297,22 +351,27 @@ cdef class Decoder:
         """The same into a caller's buffer; ``samples`` 0 means as many as the packet has."""
         cdef Py_buffer view
         cdef Py_ssize_t room
-        cdef char *place
+        cdef short *place
         PyObject_GetBuffer(out, &view, PyBUF_WRITABLE)
         try:
-            if offset_bytes < 0 or offset_bytes > view.len:
-                raise BadArgument(
-                    f"offset_bytes={offset_bytes} is outside a buffer of {view.len} bytes")
-            place = <char *>view.buf + offset_bytes
-            if <uintptr_t>place & 1:
-                raise BadArgument(f"offset_bytes={offset_bytes} is not on a 2-byte boundary")
+            place = self._place(&view, offset_bytes)
             room = min((view.len - offset_bytes) // (2 * self.channels), 48 * self.rate_hz // 400)
             if room < (samples or 1):
                 raise BufferTooSmall(
                     f"{view.len - offset_bytes} bytes are left in the buffer for PCM")
-            return self._run(packet, <short *>place, samples or <int>room, way)
+            return self._run(packet, place, samples or <int>room, way)
         finally:
             PyBuffer_Release(&view)
+
+    cdef short *_place(self, Py_buffer *view, Py_ssize_t offset_bytes) except NULL:
+        """Where in an output to write."""
+        cdef char *place = <char *>view.buf + offset_bytes
+        if offset_bytes < 0 or offset_bytes > view.len:
+            raise BadArgument(
+                f"offset_bytes={offset_bytes} is outside a buffer of {view.len} bytes")
+        if <uintptr_t>place & 1:
+            raise BadArgument(f"offset_bytes={offset_bytes} is not on a 2-byte boundary")
+        return <short *>place
 
     cdef int _run(self, object packet, short *pcm, int samples, Way way) except -1:
         cdef Py_buffer view

@@ -67,6 +67,18 @@ class PacketRenderer:
             self.flush()
         return True
 
+    def play_packets(self, packets: list[bytes], samples: int) -> int:
+        """Play packets that together last so many samples; returns how many: all of them."""
+        self._packets += packets
+        self._toc = packets[-1][0]
+        self.waiting += samples
+        return len(packets)
+
+    def flush_if_full(self) -> None:
+        """Deliver a batch that is complete; owed after ``play_packets``."""
+        if self.waiting >= self._batch:
+            self.flush()
+
     def flush(self) -> None:
         """Deliver what is there, if anything is."""
         self.waiting = 0

@@ -33,6 +33,7 @@ class Renderer:
         "_batch_bytes",
         "_buffer",
         "_decode_into",
+        "_decode_run_into",
         "_decoder",
         "_deliver",
         "_divisor",
@@ -44,6 +45,7 @@ class Renderer:
     def __init__(self, rate_hz: int, batch_ms: int, deliver: Deliver) -> None:
         self._decoder = Decoder(rate_hz)
         self._decode_into = self._decoder.decode_into
+        self._decode_run_into = self._decoder.decode_run_into
         self._pcm: PcmPlayer | None = None
         """While the track's audio is PCM."""
         self._rate_hz = rate_hz
@@ -69,9 +71,7 @@ class Renderer:
                 self._put(pcm.play(step))
                 return True
         filled = self._filled
-        size = step.samples // self._divisor * _SAMPLE_BYTES
-        if filled + size > len(self._buffer):
-            self._buffer.extend(bytes(filled + size - len(self._buffer)))
+        self._make_room(step.samples // self._divisor * _SAMPLE_BYTES)
         sound = True
         if kind is _PACKET:
             try:
@@ -85,6 +85,23 @@ class Renderer:
         if filled >= self._batch_bytes:
             self.flush()
         return sound
+
+    def play_packets(self, packets: list[bytes], samples: int) -> int:
+        """Play packets that together last so many samples, all at once; returns how many it did.
+
+        It is fewer when one cannot be decoded, and none while PCM is played: ``play`` goes on.
+        """
+        if self._pcm is not None:
+            return 0
+        self._make_room(samples // self._divisor * _SAMPLE_BYTES)
+        played, samples = self._decode_run_into(packets, self._buffer, self._filled)
+        self._filled += samples * _SAMPLE_BYTES
+        return played
+
+    def flush_if_full(self) -> None:
+        """Deliver a batch that is complete; owed after ``play_packets``."""
+        if self._filled >= self._batch_bytes:
+            self.flush()
 
     def flush(self) -> None:
         """Deliver what is there, if anything is."""
@@ -106,6 +123,11 @@ class Renderer:
         elif step.kind is not _SILENCE:
             self._pcm = pcm = None
         return pcm
+
+    def _make_room(self, size: int) -> None:
+        missing = self._filled + size - len(self._buffer)
+        if missing > 0:
+            self._buffer.extend(bytes(missing))
 
     def _put(self, pcm: bytes) -> None:
         end = self._filled + len(pcm)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from _native.opus import InvalidPacket, packet_has_fec, packet_samples
+from _native.track import PacketOrder
 from edge.audio.numbering import Numbering
 from edge.audio.origin import MediaOrigin
 from edge.audio.pcm import PcmFormat, PcmIntake
@@ -46,7 +47,7 @@ class _Arrival(msgspec.Struct, frozen=True, gc=False):
     arrived_s: float
 
 
-class Sequencer:
+class Sequencer(PacketOrder):
     """One track's order and clock.
 
     Each method that returns steps returns those that are now due, in playing order. ``now_s`` is a
@@ -54,18 +55,13 @@ class Sequencer:
     """
 
     __slots__ = (
-        "_anchored",
-        "_clock",
         "_concealed",
-        "_frame",
         "_held",
         "_idle",
         "_idle_after_s",
         "_max_gap",
-        "_numbers",
         "_offset",
         "_origin",
-        "_patience_s",
         "_pcm",
         "_piece",
         "_postponed",
@@ -74,13 +70,7 @@ class Sequencer:
         "_returning",
         "_silence",
         "_slack",
-        "_stats",
-        "_unsettled",
-        "end",
-        "last_packet_s",
-        "speech_end",
         "timeline",
-        "wake_s",
     )
 
     def __init__(
@@ -89,25 +79,25 @@ class Sequencer:
         self._reorder_packets = settings.reorder_packets
         self._reorder_wait_s = settings.reorder_wait_ms / 1000
         self._idle_after_s = settings.idle_fill_after_ms / 1000
-        self._patience_s = self._idle_after_s
+        self.patience_s = self._idle_after_s
         """How long after a packet its sender counts as stopped."""
         self._max_gap = settings.max_gap_fill_ms * _SAMPLES_PER_MS
-        self._stats = stats
+        self.stats = stats
         self._pcm: PcmIntake | None = None
         """How payloads are read if they are not Opus packets."""
-        self._numbers = Numbering()
+        self.numbers = Numbering()
         self._held: dict[int, _Arrival] = {}
         """Packets that overtook a missing one, by position."""
-        self._clock = 0
+        self.clock = 0
         """Media time of the end of what was put out."""
-        self._anchored = False
+        self.anchored = False
         """Whether a timestamp has ever set the clock."""
         self._origin = origin or MediaOrigin()
         self._offset = 0
         """Session time minus media time."""
         self._returning = True
         """Whether the next timestamp may be on another time base than those before."""
-        self._frame = _FRAME
+        self.frame = _FRAME
         """Length of the last packet."""
         self._piece = 0
         """Samples that packets bring together, where they do not come one by one."""
@@ -119,7 +109,7 @@ class Sequencer:
         self._slack = 0
         """Samples by which timestamps are ahead of what was put out: too few to act on."""
         self._postponed = False
-        self._unsettled = False
+        self.unsettled = False
         """Whether the next packet needs more than a look at its number and its time."""
         self.timeline = Timeline()
         self.end = 0
@@ -148,38 +138,38 @@ class Sequencer:
 
         Without a number it is next in order; without a time it follows the one before.
         """
-        self._stats.received += 1
+        self.stats.received += 1
         pcm = self._pcm
         try:
             samples = packet_samples(payload) if pcm is None else pcm.measure(payload)
         except InvalidPacket:
             samples = 0
-        numbers = self._numbers
+        numbers = self.numbers
         if (
-            timestamp != self._clock
+            timestamp != self.clock
             or chunk != numbers.expected
-            or self._unsettled
-            or not (samples and self._anchored)
+            or self.unsettled
+            or not (samples and self.anchored)
         ):
             return self._take(_Arrival(chunk, timestamp, payload, samples, now_s))
         if chunk is not None:
             numbers.expected = chunk + 1
-        if samples == self._frame:
-            samples = self._frame  # one int for all kept steps, not one each
+        if samples == self.frame:
+            samples = self.frame  # one int for all kept steps, not one each
         else:
             self._set_frame(samples)
-        self._clock += samples
+        self.clock += samples
         self.end += samples
         if len(payload) > _DTX_BYTES:
             self.speech_end = self.end
         self.last_packet_s = now_s
-        self.wake_s = now_s + self._patience_s
+        self.wake_s = now_s + self.patience_s
         return (Step(_PACKET, samples, payload),)
 
     def restart(self, pcm: PcmFormat | None = None) -> Sequence[Step]:
         """The sender announced a new source of Opus or PCM: its numbers may be anything."""
         steps = self.flush()
-        self._numbers.release()
+        self.numbers.release()
         if pcm != (self._pcm and self._pcm.format):
             self._pcm = PcmIntake(pcm) if pcm else None
             self._concealed = 0
@@ -193,18 +183,13 @@ class Sequencer:
         0 says that they come one by one again.
         """
         self._piece = samples
-        self._set_frame(self._frame)
+        self._set_frame(self.frame)
         self._settle()
-
-    @property
-    def clock(self) -> int:
-        """Media time of the end of what was put out."""
-        return self._clock
 
     def rejoin(self, origin: MediaOrigin) -> Sequence[Step]:
         """Packets come over another connection now: their numbers and their time base are new."""
         steps = self.flush()
-        self._numbers.release()
+        self.numbers.release()
         self._origin, self._returning = origin, True
         self._settle()
         return steps
@@ -242,11 +227,11 @@ class Sequencer:
     def _take(self, packet: _Arrival) -> Sequence[Step]:
         steps: list[Step] = []
         if not packet.payload:
-            self._stats.empty += 1
+            self.stats.empty += 1
         elif packet.chunk is None:
             while self._held:
                 self._give_up(steps)
-            self._numbers.release()
+            self.numbers.release()
             self._accept(packet)
             self._play(packet, 0, steps)
         else:
@@ -255,7 +240,7 @@ class Sequencer:
         return steps
 
     def _place(self, packet: _Arrival, chunk: int, steps: list[Step]) -> None:
-        numbers, stats = self._numbers, self._stats
+        numbers, stats = self.numbers, self.stats
         if numbers.expected is None:
             numbers.restart_at(chunk)
         assert numbers.expected is not None
@@ -285,19 +270,19 @@ class Sequencer:
     def _accept(self, packet: _Arrival) -> None:
         self.last_packet_s = packet.arrived_s
         if not packet.samples:
-            self._stats.corrupt += 1
+            self.stats.corrupt += 1
 
     def _release(self, steps: list[Step]) -> None:
         """Play what is held as far as no number is missing."""
-        numbers = self._numbers
+        numbers = self.numbers
         while (packet := self._held.pop(position := numbers.position, None)) is not None:
             self._advance(position, packet, 0, steps)
 
     def _give_up(self, steps: list[Step]) -> None:
         """Take the packets missing before the first held one as lost."""
         position = min(self._held)
-        lost = position - self._numbers.position
-        self._stats.lost += lost
+        lost = position - self.numbers.position
+        self.stats.lost += lost
         self._advance(position, self._held.pop(position), lost, steps)
         self._release(steps)
 
@@ -310,7 +295,7 @@ class Sequencer:
 
     def _advance(self, position: int, packet: _Arrival, lost: int, steps: list[Step]) -> None:
         assert packet.chunk is not None
-        self._numbers.advance(position, packet.chunk)
+        self.numbers.advance(position, packet.chunk)
         self._play(packet, lost, steps)
 
     def _play(self, packet: _Arrival, lost: int, steps: list[Step]) -> None:
@@ -327,11 +312,11 @@ class Sequencer:
             self._concealed = 0
             self._put_out(packet, steps)
         elif self._pcm:
-            self._be_silent(whole_ms(self._frame), steps)
-        elif self._concealed + self._frame <= _MAX_CONCEAL:
-            self._conceal(self._frame, steps)
+            self._be_silent(whole_ms(self.frame), steps)
+        elif self._concealed + self.frame <= _MAX_CONCEAL:
+            self._conceal(self.frame, steps)
         else:
-            self._be_silent(self._frame, steps)
+            self._be_silent(self.frame, steps)
 
     def _put_out(self, packet: _Arrival, steps: list[Step]) -> None:
         if self._pcm is None:
@@ -348,34 +333,34 @@ class Sequencer:
     def _rebase(self, timestamp: int, now_s: float) -> None:
         """Go on counting in the time base of a new connection, from the same session time."""
         offset = self._origin.offset(timestamp, now_s)
-        if self._anchored:
-            self._clock += self._offset - offset
+        if self.anchored:
+            self.clock += self._offset - offset
         self._offset = offset
         self._returning = False
 
     def _set_clock(self, timestamp: int) -> None:
         """What is put out next has this media time."""
-        slack = self._slack + timestamp - self._clock
-        if not self._anchored or abs(slack) >= _TOLERANCE:
-            self._stats.jumps += self._anchored
+        slack = self._slack + timestamp - self.clock
+        if not self.anchored or abs(slack) >= _TOLERANCE:
+            self.stats.jumps += self.anchored
             self.timeline.mark(self.end, timestamp + self._offset)
             slack = 0
-        self._anchored = True
+        self.anchored = True
         self._slack = slack
-        self._clock = timestamp
+        self.clock = timestamp
 
     def _owed(self, timestamp: int | None, lost: int) -> int:
         """Samples missing before a packet, negative when there are too many already."""
-        if timestamp is None or not self._anchored:
-            return max(0, lost * self._frame - self._idle)
-        return timestamp - self._clock + self._slack
+        if timestamp is None or not self.anchored:
+            return max(0, lost * self.frame - self._idle)
+        return timestamp - self.clock + self._slack
 
     def _fill_gap(self, owed: int, lost: int, packet: _Arrival, steps: list[Step]) -> None:
         """Bridge lost packets first, then be silent, and recover the last one last.
 
         Of PCM nothing is known that could bridge a loss: it is silent.
         """
-        frame = self._frame
+        frame = self.frame
         loss = 0
         if self._pcm is None:
             loss = max(0, min(lost * frame, owed)) // _CODEC_UNIT * _CODEC_UNIT
@@ -401,8 +386,8 @@ class Sequencer:
             self._move(recovered)
 
     def _count_loss(self, lost: int, concealed: int, recovered: int, silent_frames: int) -> None:
-        stats = self._stats
-        frames = -(-concealed // self._frame)
+        stats = self.stats
+        frames = -(-concealed // self.frame)
         stats.concealed += frames
         lost -= frames
         if recovered:
@@ -417,13 +402,13 @@ class Sequencer:
 
         A packet arrives when its sound is over, so the last packet's length is still open.
         """
-        span = max(self._frame, self._piece)
+        span = max(self.frame, self._piece)
         passed = round((now_s - since_s) * CLOCK_HZ) - span
         wanted = min(passed, self._max_gap) // _FRAME * _FRAME
         if wanted > self._idle:
             self._be_silent(wanted - self._idle, steps)
             self._idle = wanted
-            self._unsettled = True
+            self.unsettled = True
         if self._idle + _FRAME > self._max_gap:
             self.wake_s = math.inf
         else:
@@ -432,7 +417,7 @@ class Sequencer:
     def _be_silent(self, samples: int, steps: list[Step]) -> None:
         self._move(samples)
         self._silence += samples
-        self._stats.silence_ms = self._silence // _SAMPLES_PER_MS
+        self.stats.silence_ms = self._silence // _SAMPLES_PER_MS
         while samples > 0:
             steps.append(bare_step(StepKind.SILENCE, min(samples, _SILENCE_STEP)))
             samples -= _SILENCE_STEP
@@ -443,20 +428,20 @@ class Sequencer:
         self._move(samples)
 
     def _set_frame(self, samples: int) -> None:
-        self._frame = samples
+        self.frame = samples
         span = max(samples, self._piece)
-        self._patience_s = self._idle_after_s + (span - _FRAME) / CLOCK_HZ
+        self.patience_s = self._idle_after_s + (span - _FRAME) / CLOCK_HZ
 
     def _move(self, samples: int) -> None:
         self.end += samples
-        self._clock += samples
+        self.clock += samples
 
     def _settle(self) -> None:
         """Choose between the short and the long way for the next packet, and the next tick."""
-        self._unsettled = bool(
+        self.unsettled = bool(
             self._held or self._idle or self._concealed or self._pcm or self._returning
         )
         if self._held:
             self.wake_s = self._waited_until_s()
         elif self.last_packet_s is not None:
-            self.wake_s = self.last_packet_s + self._patience_s
+            self.wake_s = self.last_packet_s + self.patience_s

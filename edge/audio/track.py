@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+from _native.track import NEVER, PacketIntake
 from edge.audio.container import Container, ContainerIntake, UnusableContainer
 from edge.audio.origin import MediaOrigin
 from edge.audio.packets import DeliverPackets, PacketRenderer, as_ogg, one_by_one
@@ -50,7 +51,16 @@ class AudioTrack:
     decoded. All methods belong to one thread; ``now_s`` is a monotonic clock's time.
     """
 
-    __slots__ = ("_batch_ms", "_container", "_live", "_ring", "_sequencer", "_source", "_stats")
+    __slots__ = (
+        "_batch_ms",
+        "_container",
+        "_live",
+        "_ring",
+        "_sequencer",
+        "_source",
+        "_stats",
+        "intake",
+    )
 
     def __init__(self, settings: TrackSettings, origin: MediaOrigin | None = None) -> None:
         """``origin`` says where the connection's timestamps lie on the session's clock."""
@@ -61,6 +71,8 @@ class AudioTrack:
         self._live: tuple[Feed | SoundAlarm, ...] = ()
         self._source: Source = "opus"
         self._container: ContainerIntake | None = None
+        self.intake = PacketIntake(self._sequencer, self._ring)
+        """The short way in, for whoever reads packets natively; ``play_due`` is then owed."""
 
     @property
     def source(self) -> Source:
@@ -122,10 +134,13 @@ class AudioTrack:
         if self._container is not None:
             self._take_piece(self._container, chunk, timestamp, payload, now_s)
             return
-        for step in self._sequencer.push(chunk, timestamp, payload, now_s):
-            self._ring.append(step)
-            for feed in self._live:
-                feed._note(step)
+        self._keep(self._sequencer.push(chunk, timestamp, payload, now_s))
+
+    def play_due(self) -> None:
+        """Let the feeds play whose batch is complete; owed when ``intake`` has reached ``due``."""
+        for feed in self._live:
+            feed._note()
+        self._set_due()
 
     def restart(self, pcm: PcmFormat | None = None, *, container: Container | None = None) -> None:
         """The sender announced a new source under this tag: its numbers start anywhere.
@@ -135,6 +150,7 @@ class AudioTrack:
         """
         self._keep(self._sequencer.restart(pcm))
         self._container = ContainerIntake(container) if container else None
+        self._sequencer.in_pieces = container is not None
         self._sequencer.expect(0)
         self._source = "pcm" if pcm else "ogg" if container == "ogg" else "opus"
         if pcm is not None:
@@ -148,6 +164,7 @@ class AudioTrack:
         """
         waiting = SoundAlarm(self, keep_ms, alarm)
         self._live = (*self._live, waiting)
+        self._set_due()
         return waiting
 
     def rejoin(self, origin: MediaOrigin) -> None:
@@ -245,28 +262,38 @@ class AudioTrack:
             self._flush()
 
     def _keep(self, steps: Sequence[Step]) -> None:
+        ring, intake = self._ring, self.intake
         for step in steps:
-            self._ring.append(step)
-            for feed in self._live:
-                feed._note(step)
+            ring.append(step)
+            if ring.end >= intake.due:
+                self.play_due()
+
+    def _set_due(self) -> None:
+        self.intake.due = min((feed.due for feed in self._live), default=NEVER)
 
     def _flush(self) -> None:
         for feed in self._live:
             feed._flush()
+        self._set_due()
 
     def _go_live(self, feed: Feed) -> None:
         self._live = (*self._live, feed)
         if self._sequencer.wake_s == math.inf:
             feed._flush()  # nothing is coming that would complete the batch
+        self._set_due()
 
     def _leave_live(self, feed: Feed | SoundAlarm) -> None:
         self._live = tuple(other for other in self._live if other is not feed)
+        self._set_due()
 
 
 class SoundAlarm:
     """Waits for sound in a feed's place; made by ``AudioTrack.await_sound``."""
 
     __slots__ = ("_alarm", "_heard_ms", "_keep_ms", "_track")
+
+    due = 0
+    """Always: each step may be the one."""
 
     def __init__(self, track: AudioTrack, keep_ms: float, alarm: Callable[[], None]) -> None:
         self._track = track
@@ -278,7 +305,7 @@ class SoundAlarm:
         """Wait no longer. Idempotent."""
         self._track._leave_live(self)
 
-    def _note(self, step: Step) -> None:
+    def _note(self) -> None:
         track = self._track
         if track.speech_since(self._heard_ms):
             self.cancel()
@@ -308,7 +335,6 @@ class Feed:
         "_cursor",
         "_is_live",
         "_lead",
-        "_missing",
         "_on_form_changed",
         "_places",
         "_position",
@@ -317,6 +343,7 @@ class Feed:
         "_ring",
         "_start",
         "_track",
+        "due",
         "form_changed",
     )
 
@@ -336,8 +363,8 @@ class Feed:
         self._position = self._start
         """Where the step at the cursor begins."""
         self._batch = batch
-        self._missing = 0
-        """Samples of new steps that a live feed waits for before it plays them."""
+        self.due = NEVER
+        """End of the track's audio at which a live feed plays what has come since it last did."""
         self._lead = self._start
         """Position on the track's axis minus position on the recognizer's."""
         self._places = Timeline()
@@ -422,16 +449,34 @@ class Feed:
             self._on_form_changed()
         return True
 
-    def _note(self, step: Step) -> None:
-        """A step was added to the track while this feed is live."""
-        self._missing -= step.samples
-        if self._missing <= 0:
+    def _note(self) -> None:
+        """Steps were added to the track while this feed is live."""
+        if self._ring.end >= self.due:
             self._play_newest()
 
     def _play_newest(self) -> None:
-        while self._is_live and self._cursor < self._ring.count:
-            self._play_next()
+        ring = self._ring
+        while self._is_live and self._cursor < ring.count:
+            if not self._play_packets():
+                self._play_next()
         self._await_batch()
+
+    def _play_packets(self) -> bool:
+        """Play packets up to the end of the batch in one go; False if it has to be step by step."""
+        ring, renderer = self._ring, self._renderer
+        number = self._cursor
+        if number < ring.first:
+            return False
+        packets, samples = ring.packets(number, self._batch - renderer.waiting)
+        if not packets:
+            return False
+        played = renderer.play_packets(packets, samples)
+        if played < len(packets):
+            samples = sum(ring.step(number + index).samples for index in range(played))
+        self._cursor, self._position = number + played, self._position + samples
+        ring.mark_run(number, played)
+        renderer.flush_if_full()
+        return played > 0
 
     def _play_next(self) -> int:
         """Play the step at the cursor; returns its samples."""
@@ -447,7 +492,7 @@ class Feed:
         return step.samples
 
     def _await_batch(self) -> None:
-        self._missing = min(self._batch - self._renderer.waiting, _MOST_UNPLAYED)
+        self.due = self._ring.end + min(self._batch - self._renderer.waiting, _MOST_UNPLAYED)
 
     def _flush(self) -> None:
         self._play_newest()
