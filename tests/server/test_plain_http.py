@@ -92,6 +92,7 @@ async def test_metrics_are_prometheus_text_over_all_workers(server: Server) -> N
         "otp_transcription_latency_seconds",
         "edgescribe_build_info",
         "edgescribe_event_loop_delay_seconds",
+        "edgescribe_tasks",
         "edgescribe_client_connections",
     } <= names
     assert not any(
