@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +31,8 @@ class Effort(NamedTuple):
     extra_ms: float
     """A neighbour's p99 may rise by this much, or to 1.25 times what it was."""
     idle_sockets: int
+    flooders: int
+    """Sockets that flood together."""
     events: int
     """Events of a flood a second."""
     tags: int
@@ -39,8 +41,8 @@ class Effort(NamedTuple):
     """Random requests and messages."""
 
 
-LIGHT = Effort(1, 1.0, 60.0, 300, 100_000, 2_000, 50, 100)
-FULL = Effort(3, 6.0, 1.0, 2_000, 100_000, 10_000, 500, 2_000)
+LIGHT = Effort(1, 1.0, 60.0, 300, 20, 100_000, 2_000, 50, 100)
+FULL = Effort(3, 6.0, 1.0, 2_000, 100, 100_000, 10_000, 500, 2_000)
 
 
 class Waits(NamedTuple):
@@ -180,8 +182,29 @@ def attacking(*steps: Callable[[], None]) -> Iterator[None]:
 
 
 @contextmanager
+def flooding(server: Server, kind: str, count: int) -> Iterator[None]:
+    """So many clients of ``tests.hostile.flooder`` until the block ends."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.hostile.flooder", str(server.port), kind, str(count)],
+        env=clean_environment(),
+        cwd=REPOSITORY,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as flooder:
+        assert flooder.stdout is not None and flooder.stdin is not None
+        try:
+            assert flooder.stdout.readline() == b"flooding\n"
+            yield
+        finally:
+            flooder.stdin.close()
+            flooder.wait(30)
+
+
+@contextmanager
 def unharmed(server: Server, effort: Effort, *, grows_mb: float) -> Iterator[Callable[..., None]]:
     """Yield ``compare(*steps)``: a neighbour's waits without and with the attack's steps.
+
+    ``during`` is a context in which the waits of the attack are measured.
 
     At the block's end the worker is the same process and has grown by at most ``grows_mb``.
     """
@@ -189,12 +212,15 @@ def unharmed(server: Server, effort: Effort, *, grows_mb: float) -> Iterator[Cal
     neighbour(server, 0.2)
     before_mb = rss_mb(worker)
 
-    def compare(*steps: Callable[[], None]) -> None:
+    def compare(
+        *steps: Callable[[], None],
+        during: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         quiet: list[Waits] = []
         attacked: list[Waits] = []
         for _ in range(effort.rounds):
             quiet.append(neighbour(server, effort.seconds))
-            with attacking(*steps):
+            with during(), attacking(*steps):
                 attacked.append(neighbour(server, effort.seconds))
         calm_ms = min(waits.p99_ms for waits in quiet)
         hard_ms = min(waits.p99_ms for waits in attacked)
@@ -233,6 +259,7 @@ __all__ = [
     "Effort",
     "Peer",
     "attacking",
+    "flooding",
     "metric",
     "neighbour",
     "no_sessions",

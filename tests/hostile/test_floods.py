@@ -10,11 +10,22 @@ import struct
 import time
 from collections.abc import Callable
 
+import pytest
+
 from _native.frames import PING, encode_masked
 from tests.hostile.neighbour import UPGRADE
-from tests.hostile.support import Crowd, Effort, Peer, metric, no_sessions, text, unharmed
+from tests.hostile.support import (
+    Crowd,
+    Effort,
+    Peer,
+    flooding,
+    metric,
+    no_sessions,
+    text,
+    unharmed,
+)
 from tests.ingest.support.media import media_event
-from tests.support.server import Server, wait_until
+from tests.support.server import Server, running, wait_until
 from tests.support.speech import speech_packets
 
 SLOW_PEERS = 'edgescribe_client_faults_total{reason="slow"}'
@@ -58,6 +69,15 @@ def test_a_flood_of_control_frames_holds_nobody_up(
         peer = crowd.join()
         compare(flood(peer, blob), lambda: _swallow(peer))
         crowd.leave()
+        no_sessions(server)
+
+
+@pytest.mark.parametrize("kind", ["audio", "events", "pings"])
+def test_many_that_flood_together_are_heard_in_turns(
+    server: Server, effort: Effort, kind: str
+) -> None:
+    with unharmed(server, effort, grows_mb=1.2 * effort.flooders + 30) as compare:
+        compare(during=lambda: flooding(server, kind, effort.flooders))
         no_sessions(server)
 
 
@@ -130,6 +150,23 @@ def test_upgrades_that_trickle_in_are_cut_at_their_deadline(
                     assert connection.recv(4096).startswith(b"HTTP/1.1 408 ")
                     break
         assert time.monotonic() < begun_s + 20 + effort.rounds * 2 * effort.seconds
+
+
+def test_thousands_of_idle_websockets_are_held_and_answered(effort: Effort) -> None:
+    count = effort.idle_sockets
+    arguments = ("--workers", "1", "--set", f"max_sessions={count + 500}")
+    with (
+        running(*arguments) as server,
+        unharmed(server, effort, grows_mb=40 + count / 20) as compare,
+    ):
+        crowd = Crowd(server.port)
+        peers = [crowd.join() for _ in range(count)]
+        assert json.loads(server.get("/status").body)["active"] == count
+        compare()
+        for peer in peers:
+            peer.ping()
+        crowd.leave()
+        no_sessions(server)
 
 
 def test_idle_sockets_are_held_up_to_the_limit_and_refused_beyond(
