@@ -64,10 +64,8 @@ class AllowedHosts:
         Raises ``RecognizerRefused`` if none of its addresses is allowed, ``OSError`` if it has
         none. The caller sets the deadline.
         """
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        addresses = dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found)
-        allowed = [text for text in addresses if self._may_connect(ip_address(text))]
+        found = await look_up(host, port)
+        allowed = [text for text in found if self._may_connect(ip_address(text))]
         if not allowed:
             raise RecognizerRefused(
                 f"the address of {host} is not public, and not in {self._setting}"
@@ -80,6 +78,13 @@ class AllowedHosts:
     def _network_of(self, address: Address) -> Network | None:
         own = _unwrapped(address)
         return next((network for network in self._networks if own in network), None)
+
+
+async def look_up(host: str, port: int) -> list[str]:
+    """The addresses of a host as the system has them; raises ``OSError``."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found))
 
 
 def is_public(address: Address) -> bool:
