@@ -29,6 +29,7 @@ import msgspec
 from edge.asr.registry import recognizer_rooms
 from edge.asr.settings import ChoiceSettings, SupervisorSettings
 from edge.audio.settings import TrackSettings
+from edge.demo.settings import MonitorSettings
 from edge.errors import SettingError
 from edge.server.settings import ServerSettings
 from edge.session.dump import DumpSettings
@@ -63,6 +64,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     track: TrackSettings = msgspec.field(default_factory=TrackSettings)
     recognizers: ChoiceSettings = msgspec.field(default_factory=ChoiceSettings)
     supervisor: SupervisorSettings = msgspec.field(default_factory=SupervisorSettings)
+    monitor: MonitorSettings = msgspec.field(default_factory=MonitorSettings)
     recognizer: dict[str, msgspec.Struct] = msgspec.field(
         default_factory=lambda: {name: room() for name, room in recognizer_rooms().items()}
     )

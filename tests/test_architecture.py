@@ -62,6 +62,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "edge.asr.registry",
         "edge.asr.settings",
         "edge.audio.settings",
+        "edge.demo.settings",
         "edge.server.settings",
         "edge.session.dump",
         "edge.session.settings",

@@ -36,7 +36,19 @@ COMMANDS = (
         "edgescribe replay media.jsonl ws://127.0.0.1:8080/transcribe --speed 2",
     ),
     Command(
-        "transcribe", "transcribe a WAV file", "edgescribe transcribe meeting.wav --format json"
+        "monitor",
+        "ask a gateway on an interval to transcribe a sample",
+        "edgescribe monitor --monitor-url ws://gateway:8080/transcribe?sessionId=__SESSION_ID__",
+    ),
+    Command(
+        "transcribe",
+        "transcribe a WAV, Ogg Opus or WebM file",
+        "edgescribe transcribe meeting.ogg --format srt",
+    ),
+    Command(
+        "mix",
+        "put a recorded session's speakers into one WAV file",
+        "edgescribe mix media.jsonl meeting.wav",
     ),
     Command(
         "config",
