@@ -37,6 +37,11 @@ def test_the_lines_come_when_all_workers_take_work_and_not_before() -> None:
         assert json.loads(server.get("/status").body)["workers"] == 2
 
 
+def test_it_is_ready_when_every_worker_has_said_that_it_takes_work() -> None:
+    with running("--workers", "4") as server:
+        assert json.loads(server.get("/status").body)["workers"] == 4
+
+
 def test_a_taken_port_is_one_line_and_status_1() -> None:
     with socket.create_server((HOST, 0)) as taken:
         port = taken.getsockname()[1]

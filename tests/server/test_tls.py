@@ -83,6 +83,23 @@ def test_a_client_that_trusts_the_root_is_served(server: Server, files: Files) -
         connection.close()
 
 
+def test_a_chain_without_its_intermediate_certificate_is_what_clients_refuse(
+    files: Files, tmp_path: Path
+) -> None:
+    """So the tests beside this one prove that the whole chain is sent."""
+    leaf = tmp_path / "leaf.pem"
+    end = "-----END CERTIFICATE-----\n"
+    leaf.write_text(files.cert.read_text().partition(end)[0] + end)
+    short = Files(leaf, files.key, files.root)
+    with running("--workers", "1", *short.options, ready=False) as server:
+        wait_until(lambda: "data directory" in server.output, "the lines of the start", 30)
+        with (
+            socket.create_connection((HOST, server.port), timeout=5) as connection,
+            pytest.raises(ssl.SSLCertVerificationError, match="unable to get local issuer"),
+        ):
+            short.client.wrap_socket(connection, server_hostname="localhost")
+
+
 async def test_a_session_over_wss_is_answered_and_closed_cleanly(
     server: Server, files: Files
 ) -> None:

@@ -49,6 +49,22 @@ def test_the_gateway_survives_the_death_of_all_its_workers_again_and_again() -> 
         assert server.log.count("a worker ended") == 3
 
 
+def test_workers_that_die_together_are_all_back_soon() -> None:
+    """They are started again one after the other: starts at the same moment could race."""
+    with running("--workers", "3") as server:
+        wait_until(lambda: carried_by(server) == 3, "three workers")
+        victims = set(server.workers())
+        for victim in victims:
+            os.kill(victim, signal.SIGKILL)
+        wait_until(
+            lambda: len(set(server.workers()) - victims) == 3 and not victims & set(server.group()),
+            "their successors",
+        )
+        server.wait_ready()
+        wait_until(lambda: carried_by(server) == 3, "three workers again")
+        assert server.log.count("a worker ended") == 3
+
+
 async def test_a_neighbour_on_another_worker_keeps_its_connection() -> None:
     with running("--workers", "2") as server:
         clients = [await connect(server.transcribe_url) for _ in range(12)]
