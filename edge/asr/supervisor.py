@@ -301,8 +301,10 @@ class Supervisor:
         )
 
     def _tell_context(self, link: Link) -> None:
-        if self._context is not None and not link.share(self._context):
-            self._context = None
+        if self._context is None or not link.uses_context:
+            return
+        link.share(self._context)
+        if not link.uses_context:
             self._repeats.note(
                 f"recognizer uses no shared context: {link.provider}", track=self._request.track
             )
