@@ -6,6 +6,7 @@ Comes in: PCM at 16 kHz, commits, and the service's messages. Goes out: ``Stream
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 
@@ -23,6 +24,7 @@ from edge.asr.flux_events import (
 from edge.asr.interface import Emit, Final, Interim
 from edge.asr.service_stream import ServiceStream
 from edge.asr.upstream import Ending, Upstream
+from edge.errors import RecognizerError
 from edge.logs import get_logger
 
 _log = get_logger("edge.asr.flux")
@@ -35,8 +37,6 @@ FRAME_MS = 80
 FRAME_BYTES = FRAME_MS * BYTES_PER_MS
 STARVED_S = 0.25
 """Without audio for so long an open turn is given silence, or it could never end."""
-REPORT_MS = 250.0
-"""How often the service reports."""
 MOST_UNREPORTED_MS = 2000.0
 """Audio that a service that lives may leave without a report, whether it holds speech or not."""
 MOST_UNHEARD_MS = 1000.0
@@ -87,6 +87,7 @@ class FluxStream(ServiceStream):
         self._audio_s = time.monotonic()
         """When audio last came, or silence in its place was sent."""
         self._turn: Turn | None = None
+        self._turn_ended = asyncio.Event()
         self._next_message = 0
         self._heard_ms = 0.0
         self._committed = True
@@ -122,6 +123,11 @@ class FluxStream(ServiceStream):
         self._say(FORCE_END_TURN)
 
     async def drain(self) -> None:
+        """An open turn is ended first, whose answer holds all its text; then the connection is."""
+        self.commit()
+        while self._turn is not None and not self._ended:
+            self._turn_ended.clear()
+            await self._turn_ended.wait()
         self._close_stream()
         await self._settled.wait()
 
@@ -137,7 +143,7 @@ class FluxStream(ServiceStream):
         """
         unheard_ms = self._base.sent_ms - self._heard_ms
         if ending.code is None:
-            lost = unheard_ms > REPORT_MS
+            lost = unheard_ms > FRAME_MS
         else:
             lost = self._turn is not None and unheard_ms > MOST_UNHEARD_MS
         if not self._closing or lost:
@@ -145,6 +151,10 @@ class FluxStream(ServiceStream):
             return
         self._end_turn(self._base.sent_ms)
         self._settled.set()
+
+    def _end(self, error: RecognizerError | None) -> None:
+        super()._end(error)
+        self._turn_ended.set()
 
     def _send_frames(self, audio: bytes) -> None:
         self._base.audio(len(audio) / BYTES_PER_MS)
@@ -241,6 +251,7 @@ class FluxStream(ServiceStream):
     def _end_turn(self, until_ms: float) -> None:
         """Make what is known of the open turn its final; all audio before ``until_ms`` is in it."""
         turn, self._turn = self._turn, None
+        self._turn_ended.set()
         self._stop_timer("starved")
         if turn is None:
             return

@@ -83,7 +83,6 @@ class Link:
         self._stalled_s: float | None = None
         self._stalled_backlog_ms = 0.0
         self._vigil = Vigil(settings.recognizer_silent_s)
-        self.uses_context = True
         self.settled_ms: float | None = None
         """Once drained: audio before this has been heard and has its text."""
 
@@ -146,10 +145,9 @@ class Link:
             self._covered_ms = feed.delivered_ms
             stream.commit()
 
-    def share(self, context: str) -> None:
-        """Tell what others have said, unless the stream has no use for it: ``uses_context``."""
-        if self.uses_context and self._stream is not None:
-            self.uses_context = self._stream.share(context)
+    def share(self, context: str) -> bool:
+        """See ``RecognizerStream.share``."""
+        return self._stream is not None and self._stream.share(context)
 
     async def close(self) -> None:
         """Give the feed back and close the stream; cancelling it leaves nothing open."""

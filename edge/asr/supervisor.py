@@ -105,6 +105,8 @@ class Supervisor:
         """What earlier connections had begun to tell, as it was spoken: it will be told again."""
         self._interrupted_until_ms = 0.0
         self._context: str | None = None
+        self._uninterested: Link | None = None
+        """The link that has no use for context."""
         self._finish_by_s: float | None = None
         self._idle = False
         """Whether the recognizer was closed because nothing was said."""
@@ -301,13 +303,12 @@ class Supervisor:
         )
 
     def _tell_context(self, link: Link) -> None:
-        if self._context is None or not link.uses_context:
+        if self._context is None or link is self._uninterested or link.share(self._context):
             return
-        link.share(self._context)
-        if not link.uses_context:
-            self._repeats.note(
-                f"recognizer uses no shared context: {link.provider}", track=self._request.track
-            )
+        self._uninterested = link
+        self._repeats.note(
+            f"recognizer uses no shared context: {link.provider}", track=self._request.track
+        )
 
     def _on_transcript(self, link: Link, event: Interim | Final) -> None:
         self._prove()
