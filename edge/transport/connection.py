@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 from _native import frames
 from _native.frames import BINARY, CLOSE, PING, TEXT, Decoder, FrameError
-from edge.transport.hangup import Peer, look_for
+from edge.transport.hangup import has_gone
 from edge.transport.interface import Close, Receiver
 from edge.transport.owner import NOBODY, Owner
 from edge.transport.rounds import Arrivals, Member
@@ -326,13 +326,12 @@ class Connection(WritingHalf):
 
     def _look_for_peer(self) -> None:
         """Nobody is read at his pace who has gone: the rest is taken at once, to the end."""
-        peer = look_for(self._transport)
-        if peer is Peer.SENDS_NO_MORE and not self._mute:
-            self._probe()
-        elif peer is Peer.GONE:
+        if has_gone(self._transport):
             self._gone = self._mute = True
             self._held = False
             self._schedule_turn()
+        elif not self._mute:
+            self._probe()
 
     # Control frames and the end
 

@@ -237,12 +237,12 @@ def unharmed(server: Server, effort: Effort, *, grows_mb: float) -> Iterator[Cal
     assert grown_mb <= grows_mb
 
 
-def no_sessions(server: Server) -> None:
+def no_sessions(server: Server, within_s: float = 30.0) -> None:
     """Return when the gateway carries nothing any more."""
     wait_until(
         lambda: server.get("/status").body.startswith(b'{"detached":0,"active":0,"tracks":0'),
         "nothing is carried",
-        30.0,
+        within_s,
     )
 
 

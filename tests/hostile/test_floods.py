@@ -46,7 +46,7 @@ def test_100_000_events_a_second_from_one_socket_are_read_at_the_allowed_pace(
         compare(flood(peer, blob), lambda: _swallow(peer))
         assert metric(server, "edgescribe_connections_slowed_total") > 0
         crowd.leave()
-        no_sessions(server)
+        no_sessions(server, within_s=5.0)
 
 
 def test_a_flood_of_audio_is_read_at_the_allowed_pace(

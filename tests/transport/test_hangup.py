@@ -54,6 +54,25 @@ async def test_the_messages_of_a_paused_peer_that_leaves_are_all_delivered_at_on
         assert server.lanes.open_count == 0
 
 
+async def test_a_paused_peer_that_leaves_more_than_the_kernel_takes_is_over_at_once() -> None:
+    """Its end of stream waits behind what nobody reads, in its own machine."""
+    async with serving(settings(**SWEPT_OFTEN, client_receive_buffer_bytes=16 * 1024)) as server:
+        client = await RawClient.connect(server)
+        recorder = await server.recorder()
+        recorder.socket.pause()
+        handle = client.writer.get_extra_info("socket")
+        handle.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+        client.send(MESSAGES * 10)
+        async with asyncio.timeout(5):
+            while client.writer.transport.get_write_buffer_size():
+                await asyncio.sleep(0.01)
+        await client.leave()
+        async with asyncio.timeout(WITHIN_S):
+            assert (await recorder.ended()).code == 1006
+        assert 0 < len(recorder.messages) < 10 * COUNT
+        assert recorder.messages == [bytes(1000)] * len(recorder.messages)
+
+
 async def test_a_paused_peer_whose_connection_is_reset_is_over_at_once() -> None:
     async with serving(settings(**SWEPT_OFTEN)) as server:
         client, recorder = await unread(server)
