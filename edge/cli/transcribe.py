@@ -1,4 +1,4 @@
-"""``edgescribe transcribe``: a WAV file to text, through a gateway or one it starts itself."""
+"""``edgescribe transcribe``: a recording to text, through a gateway or one it starts itself."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edge.demo.speech import Speech
+    from edge.demo.recording import PacketSource
     from edge.demo.transcriber import Segment, Transcript
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``transcribe``."""
-    parser.add_argument("file", type=Path, help="WAV file, 16-bit PCM, any rate, any channels")
+    parser.add_argument(
+        "file",
+        type=Path,
+        help="WAV file (16-bit PCM, any rate, any channels), Ogg Opus file or WebM file with Opus",
+    )
     parser.add_argument(
         "url",
         nargs="?",
@@ -24,29 +28,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--format",
-        choices=("txt", "json"),
+        choices=("txt", "json", "srt", "vtt"),
         default="txt",
-        help="a line of text for each utterance, or one JSON object (default txt)",
+        help="a line of text for each utterance, one JSON object, or subtitles (default txt)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Transcribe and print; status 0."""
-    import msgspec
-
     from edge.asr.embedded import require_packages
-    from edge.demo.speech import read_wav
+    from edge.demo.recording import read_recording
 
+    recording = read_recording(args.file)
     if args.url is None:
         require_packages()
-    transcript = asyncio.run(_transcribe(read_wav(args.file), args.url, args.format == "txt"))
-    if args.format == "json":
-        encoded = msgspec.json.encode(transcript)
-        print(msgspec.json.format(encoded, indent=2).decode(), flush=True)
+    transcript = asyncio.run(_transcribe(recording, args.url, args.format == "txt"))
+    if args.format != "txt":
+        print(_formatted(transcript, args.format), end="", flush=True)
     return 0
 
 
-async def _transcribe(speech: Speech, address: str | None, print_lines: bool) -> Transcript:
+def _formatted(transcript: Transcript, kind: str) -> str:
+    import msgspec
+
+    from edge.demo.subtitles import srt, vtt
+
+    if kind == "json":
+        return msgspec.json.format(msgspec.json.encode(transcript), indent=2).decode() + "\n"
+    return (srt if kind == "srt" else vtt)(transcript.segments)
+
+
+async def _transcribe(
+    recording: PacketSource, address: str | None, print_lines: bool
+) -> Transcript:
     from edge.demo.gateway import GatewayFailed, running
     from edge.demo.transcriber import transcribe
 
@@ -58,16 +72,16 @@ async def _transcribe(speech: Speech, address: str | None, print_lines: bool) ->
             print(segment.text, flush=True)
 
     def progress(at_s: float) -> None:
-        note.show(f"{at_s:.0f} of {speech.duration_s:.0f} s sent")
+        note.show(f"{at_s:.0f} of {recording.duration_s:.0f} s sent")
 
     try:
         if address is not None:
-            return await transcribe(speech, address, on_segment=show, on_progress=progress)
+            return await transcribe(recording, address, on_segment=show, on_progress=progress)
         note.show("starting a gateway")
         own = ("--set", "providers_priority=embedded")
         async with running(workers=1, arguments=own) as gateway:
             return await transcribe(
-                speech,
+                recording,
                 gateway.address,
                 defaults={"provider": "embedded"},
                 on_segment=show,

@@ -1,4 +1,4 @@
-"""A WAV file to text through a gateway: packets at a few times real time, all finals awaited."""
+"""A recording to text through a gateway: packets at a few times real time, all finals awaited."""
 
 from __future__ import annotations
 
@@ -12,22 +12,17 @@ from websockets.exceptions import ConnectionClosed
 
 from edge.demo.bridge import (
     CLOCK_HZ,
-    FRAME_MS,
-    FRAME_S,
-    Line,
-    encode_frames,
     media_message,
     session_end_message,
     start_message,
 )
 from edge.demo.client import connected, decode, transcribe_url
-from edge.demo.speech import Speech
+from edge.demo.recording import PacketSource
 from edge.errors import EdgescribeError
 
 TAG = "file-1"
 PACE = 4.0
 """Times real time: fast for a person, slow enough that no recognizer's queue overflows."""
-_LINE = Line(loss=0, late=0, dtx=False, audio_levels=False)
 _SILENCE_S = 20.0
 """A gateway that says nothing for so long after the end has nothing more to say."""
 
@@ -53,7 +48,7 @@ class Transcript(msgspec.Struct, frozen=True):
 
 
 async def transcribe(
-    speech: Speech,
+    recording: PacketSource,
     address: str,
     *,
     defaults: dict[str, str] | None = None,
@@ -69,7 +64,7 @@ async def transcribe(
     url = transcribe_url(address, wanted)
     segments: list[Segment] = []
     async with connected(url) as socket:
-        sending = asyncio.create_task(_send(socket, speech, on_progress))
+        sending = asyncio.create_task(_send(socket, recording, on_progress))
         try:
             async for segment in _finals(socket, sending):
                 segments.append(segment)
@@ -106,16 +101,16 @@ async def _finals(socket: ClientConnection, sending: asyncio.Task[None]) -> Asyn
 
 
 async def _send(
-    socket: ClientConnection, speech: Speech, on_progress: Callable[[float], None]
+    socket: ClientConnection, recording: PacketSource, on_progress: Callable[[float], None]
 ) -> None:
     await socket.send(start_message(1, TAG))
     zero_s = time.perf_counter()
-    for index, (payload, _) in enumerate(encode_frames(speech, _LINE)):
-        early_s = zero_s + index * FRAME_S / PACE - time.perf_counter()
+    for index, (timestamp, payload) in enumerate(recording.packets()):
+        at_s = timestamp / CLOCK_HZ
+        early_s = zero_s + at_s / PACE - time.perf_counter()
         if early_s > 0:
             await asyncio.sleep(early_s)
-        timestamp = index * FRAME_MS * CLOCK_HZ // 1000
         await socket.send(media_message(index + 2, TAG, index, timestamp, payload))
         if index % 25 == 0:
-            on_progress(index * FRAME_S)
+            on_progress(max(0.0, at_s))
     await socket.send(session_end_message())

@@ -5,18 +5,22 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+from base64 import b64decode
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from websockets.asyncio.server import ServerConnection
 
+from _native.ogg import Muxer
 from edge.cli import transcribe as command
 from edge.demo import transcriber
 from edge.demo.client import Disconnected
 from edge.demo.transcriber import NotTranscribed
+from tests.audio.support.packets import speech
 from tests.demo.recordings import tone, write_wav
 from tests.demo.scripted import gateway, result
+from tests.support.containers import webm
 
 
 @pytest.fixture
@@ -69,6 +73,38 @@ async def test_json_has_the_text_and_the_segments_in_order(
             {"start_ms": 600, "end_ms": 990, "text": "world.", "confidence": 0.9},
         ],
     }
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        ("srt", ["1", "00:00:00,040 --> 00:00:00,480", "Hello,", "", "2"]),
+        ("vtt", ["WEBVTT", "", "00:00:00.040 --> 00:00:00.480", "Hello,", ""]),
+    ],
+)
+async def test_subtitles_have_the_times_of_the_finals(
+    wav: str, form: str, expected: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with gateway(Listener()) as address:
+        assert await run(wav, address, "--format", form) == 0
+    assert capsys.readouterr().out.splitlines()[:5] == expected
+
+
+@pytest.mark.parametrize("form", ["ogg", "webm"])
+async def test_opus_files_are_sent_as_they_are(tmp_path: Path, form: str) -> None:
+    packets = speech(50)
+    muxer = Muxer(1)
+    data = webm(packets) if form == "webm" else muxer.headers() + muxer.pages(packets)
+    path = tmp_path / f"a.{form}"
+    path.write_bytes(data)
+    listener = Listener()
+    async with gateway(listener) as address:
+        assert await run(str(path), address) == 0
+    media = [event["media"] for event in listener.events[1:-1]]
+    assert [b64decode(each["payload"]) for each in media] == packets  # type: ignore[index]
+    assert [each["timestamp"] for each in media] == [  # type: ignore[index]
+        str(960 * number) for number in range(50)
+    ]
 
 
 async def test_every_frame_is_sent_in_order_and_no_faster_than_the_pace(wav: str) -> None:
