@@ -1,18 +1,17 @@
 """One open connection to OpenAI's Realtime API: audio out, transcripts in.
 
-Comes in: PCM, commits, and the server's messages. Goes out: ``StreamEvent`` by way of ``emit``. It
-owns no task: audio goes to the connection as it comes, and waits here only while that is full.
+Comes in: PCM, commits, and the server's messages. Goes out: ``StreamEvent`` by way of ``emit``.
+``edge.asr.openai_realtime`` opens it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Iterable
 
 import msgspec
 
-from edge.asr.interface import Emit, Final, RecognizerStream, StreamEnded, StreamEvent
+from edge.asr.interface import Emit, Final
 from edge.asr.openai_events import (
     BYTES_PER_MS,
     COMMIT,
@@ -32,20 +31,11 @@ from edge.asr.openai_events import (
     decode,
 )
 from edge.asr.openai_items import ItemBook
-from edge.asr.service import Outbox, ending_error, plain
-from edge.asr.upstream import Ending, Upstream
-from edge.errors import (
-    RecognizerBusy,
-    RecognizerClosed,
-    RecognizerError,
-    RecognizerTimeout,
-)
-from edge.logs import get_logger
+from edge.asr.service_stream import ServiceStream
+from edge.asr.upstream import Upstream
+from edge.errors import RecognizerError, RecognizerTimeout
 
-_log = get_logger("edge.asr.openai")
-
-MOST_QUEUED_MS = 30_000
-"""Audio a connection may hold back; more ends the stream, its supervisor replays on another."""
+NAME = "OpenAI"
 ANSWER_S = 20.0
 """How long after a commit a service that lives may take for the next word about any item."""
 ORDER_S = 2.0
@@ -73,53 +63,37 @@ class OpenAICounts(msgspec.Struct):
     """Times a service would not be configured again amid a session."""
 
 
-class OpenAIStream(RecognizerStream):
+class OpenAIStream(ServiceStream):
     """See ``RecognizerStream``; made by ``OpenAIRecognizer.open``."""
 
     def __init__(
         self, connection: Upstream, configure: Configure, emit: Emit, counts: OpenAICounts
     ) -> None:
-        self._connection = connection
+        super().__init__(NAME, connection, emit)
         self._configure = configure
         self._context: str | None = None
         self._update_waits = False
-        self._emit = emit
         self._counts = counts
         self._book = ItemBook()
-        self._outbox = Outbox(connection)
-        self._accepted = False
-        """Whether the service took the configuration: it acknowledged it, or works by it."""
-        self.heard_s = time.monotonic()
         self._progress_s = self.heard_s
         """When the service last said something about an item."""
         self._heeded_ms = 0.0
         """Where the sound ended of which the service may have known when it was heard last."""
         self._hum_ms = 0.0
         """Sound that it need not mention, as it seems to be no speech."""
-        self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._ended = False
-        self._loop = asyncio.get_running_loop()
-        self._settled: asyncio.Event | None = None
-        """Set when there may be nothing left to ``drain``, which makes it."""
-        connection.listen(self)
+        self._listen()
         connection.send_text(configure(None, None))
 
     def send(self, audio: bytes) -> None:
         if self._ended or not audio:
             return
         self._book.sent(audio)
-        self._outbox.put(self._append, audio, len(audio) / BYTES_PER_MS)
-        if self._outbox.queued_ms > MOST_QUEUED_MS:
-            self._end(RecognizerBusy("OpenAI takes audio more slowly than it is spoken"))
-
-    @property
-    def backlog_ms(self) -> float:
-        return self._outbox.queued_ms
+        self._put(self._append, audio, len(audio) / BYTES_PER_MS)
 
     def commit(self) -> None:
         if self._ended or not self._book.commit():
             return
-        self._outbox.put(self._connection.send_text, COMMIT)
+        self._say(COMMIT)
         if "answer" not in self._timers:
             self._later("answer", ANSWER_S, self._check_answer)
 
@@ -140,32 +114,9 @@ class OpenAIStream(RecognizerStream):
 
     async def drain(self) -> None:
         self.commit()
-        self._settled = asyncio.Event()
-        while not self._ended and not self._book.settled:
+        while not (self._ended or self._book.settled):
             self._settled.clear()
             await self._settled.wait()
-
-    async def close(self) -> None:
-        self._end(None)
-        await self._connection.close()
-
-    # The connection's calls
-
-    def received(self, message: bytes) -> None:
-        """Take a message of the service."""
-        try:
-            self._take(message)
-        except Exception as error:
-            _log.exception("openai message could not be taken")
-            self._end(RecognizerClosed(f"OpenAI: reading failed: {type(error).__name__}"))
-
-    def writable(self) -> None:
-        """Send on what had to wait."""
-        self._outbox.flush()
-
-    def ended(self, ending: Ending) -> None:
-        """The connection is gone, though nobody closed it here."""
-        self._end(ending_error("OpenAI", ending, accepted=self._accepted, plain=plain))
 
     def _update(self) -> None:
         if not self._update_waits and not self._ended:
@@ -180,13 +131,12 @@ class OpenAIStream(RecognizerStream):
         self._connection.send_text(append(pcm))
 
     def _take(self, message: bytes) -> None:
-        self.heard_s = time.monotonic()
         try:
             event = decode(message)
         except msgspec.DecodeError:
             self._counts.messages_malformed += 1
             return
-        if event is None or self._ended:
+        if event is None:
             return
         if not isinstance(event, ErrorEvent):
             self._accepted = True
@@ -239,7 +189,7 @@ class OpenAIStream(RecognizerStream):
         self._note_settled()
 
     def _note_settled(self) -> None:
-        if self._settled is not None and (self._ended or self._book.settled):
+        if self._book.settled:
             self._settled.set()
 
     def _check_answer(self) -> None:
@@ -252,25 +202,7 @@ class OpenAIStream(RecognizerStream):
         else:
             self._later("answer", ANSWER_S - silent_s, self._check_answer)
 
-    def _later(self, name: str, delay_s: float, action: Callable[[], None]) -> None:
-        def due() -> None:
-            del self._timers[name]
-            action()
-
-        self._timers[name] = self._loop.call_later(delay_s, due)
-
-    def _tell(self, event: StreamEvent | None) -> None:
-        if event is not None and not self._ended:
-            self._emit(event)
-
     def _end(self, error: RecognizerError | None) -> None:
-        if self._ended:
-            return
-        self._ended = True
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
-        self._outbox.clear()
-        self._counts.items_evicted += self._book.evicted
-        self._note_settled()
-        self._emit(StreamEnded(error=error))
+        if not self._ended:
+            self._counts.items_evicted += self._book.evicted
+        super()._end(error)

@@ -107,8 +107,8 @@ class ServiceStream(RecognizerStream):
         if timer is not None:
             timer.cancel()
 
-    def _tell(self, event: StreamEvent) -> None:
-        if not self._ended:
+    def _tell(self, event: StreamEvent | None) -> None:
+        if event is not None and not self._ended:
             self._emit(event)
 
     def _end(self, error: RecognizerError | None) -> None:
