@@ -7,6 +7,7 @@ from typing import Any
 
 from edge.asr.deepgram import DeepgramRecognizer, DeepgramSettings
 from edge.asr.flux import FluxRecognizer, FluxSettings
+from edge.asr.funasr import FunASRRecognizer, FunASRSettings
 from edge.asr.interface import (
     AudioWanted,
     Emit,
@@ -18,6 +19,8 @@ from edge.asr.interface import (
 from tests.asr.fakes.common import Fault
 from tests.asr.fakes.deepgram_endpoint import KEY, FakeDeepgram
 from tests.asr.fakes.flux_endpoint import FakeFlux
+from tests.asr.fakes.funasr_endpoint import KEY as FUNASR_KEY
+from tests.asr.fakes.funasr_endpoint import PATH, FakeFunASR
 from tests.asr.fakes.openai_endpoint import FakeOpenAI
 from tests.asr.support.faults import Vendor
 from tests.asr.support.supervision import openai
@@ -62,6 +65,12 @@ def _fake_flux(chance: Random) -> FakeFlux:
     return FakeFlux(faults=lambda number: Fault(delay_s=chance.uniform(0, SLOWEST_S)))
 
 
+def _fake_funasr(chance: Random) -> FakeFunASR:
+    return FakeFunASR(
+        faults=lambda number: Fault(delay_s=chance.uniform(0, SLOWEST_S)), sentence_silence_ms=400
+    )
+
+
 def _deepgram(url: str, **settings: Any) -> Recognizer:
     settings = {"deepgram_api_key": KEY, "deepgram_url": url, **settings}
     return Hasty(DeepgramRecognizer(DeepgramSettings(**settings)))
@@ -72,6 +81,11 @@ def _flux(url: str) -> Recognizer:
     return Hasty(FluxRecognizer(FluxSettings(), deepgram))
 
 
+def _funasr(url: str) -> Recognizer:
+    address = url.rstrip("/") + PATH
+    return Hasty(FunASRRecognizer(FunASRSettings(funasr_api_key=FUNASR_KEY, funasr_url=address)))
+
+
 OPENAI = Vendor(name="openai", endpoint=_fake_openai, recognizer=openai)
 DEEPGRAM = Vendor(name="deepgram", endpoint=_fake_deepgram, recognizer=_deepgram)
 LINEAR16 = Vendor(
@@ -80,11 +94,13 @@ LINEAR16 = Vendor(
     recognizer=lambda url: _deepgram(url, deepgram_encoding="linear16"),
 )
 FLUX = Vendor(name="flux", endpoint=_fake_flux, recognizer=_flux)
+FUNASR = Vendor(name="funasr", endpoint=_fake_funasr, recognizer=_funasr)
 
 VENDORS: dict[str, tuple[Vendor, Vendor]] = {
     "openai": (OPENAI, DEEPGRAM),
     "deepgram": (DEEPGRAM, OPENAI),
     "deepgram-linear16": (LINEAR16, FLUX),
-    "flux": (FLUX, DEEPGRAM),
+    "flux": (FLUX, FUNASR),
+    "funasr": (FUNASR, OPENAI),
 }
 """Each with the one that takes over from it, which may want another form of audio."""
