@@ -21,6 +21,7 @@ from tests.asr.fakes.common import Conversation, Ear, FakeService, Fault, Heard,
 from tests.asr.support.tones import FRAME_MS
 
 KEY = "sk-0123456789abcdef0123456789abcdef"
+PATH = "/api-ws/v1/inference"
 RATE_HZ = 16000
 BYTES_PER_MS = RATE_HZ * 2 // 1000
 SENTENCE_SILENCE_MS = 1300
@@ -76,10 +77,10 @@ class FakeFunASR(FakeService):
     @property
     def address(self) -> str:
         """The endpoint's whole address."""
-        return f"{self.url}/api-ws/v1/inference"
+        return self.url + PATH
 
     def refuse(self, request: Request, heard: Heard) -> Response | None:
-        if heard.path.rstrip("/") != "/api-ws/v1/inference":
+        if heard.path.rstrip("/") != PATH:
             return _refusal(HTTPStatus.NOT_FOUND, "NotFound", "unknown address")
         if not re.fullmatch(f"(?i:bearer) {KEY}", heard.headers.get("authorization", "")):
             return _refusal(HTTPStatus.UNAUTHORIZED, "InvalidApiKey", "Invalid API-key provided.")
