@@ -170,7 +170,7 @@ class DeepgramStream(ServiceStream):
                 self._end(as_error(NAME, taken.variant, said))
 
     def _results(self, results: Results) -> None:
-        dealt_ms = (results.start + results.duration) * 1000
+        dealt_ms = min((results.start + results.duration) * 1000, self._sent_ms)
         self._heard_ms = max(self._heard_ms, dealt_ms)
         heard = language(results)
         suffix = f" [{heard}]" if heard and self._include_language else ""

@@ -267,7 +267,7 @@ class FluxStream(ServiceStream):
                 text=turn.text,
                 start_ms=place(start_ms),
                 end_ms=place(end_ms),
-                dealt_ms=place(until_ms),
+                dealt_ms=place(min(until_ms, self._base.sent_ms)),
                 confidence=mean(word.confidence for word in words),
                 language=languages[0] if languages else None,
             )

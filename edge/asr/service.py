@@ -163,13 +163,11 @@ def host(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
-def ending_error(
-    name: str, ending: Ending, *, accepted: bool, plain: Callable[[str], str]
-) -> RecognizerError:
+def ending_error(name: str, ending: Ending, *, accepted: bool) -> RecognizerError:
     """Why a connection ended that nobody closed here.
 
     ``accepted`` says that the service had taken key and configuration: a policy violation after
-    that concerns this connection, not the next. ``plain`` makes the service's words fit for logs.
+    that concerns this connection, not the next.
     """
     if ending.code is None:
         return RecognizerClosed(f"{name}: the connection was lost")

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from edge.asr.interface import Emit, RecognizerStream, StreamEnded, StreamEvent
-from edge.asr.service import Outbox, ending_error, plain
+from edge.asr.service import Outbox, ending_error
 from edge.asr.upstream import Ending, Upstream
 from edge.errors import RecognizerBusy, RecognizerClosed, RecognizerError
 from edge.logs import get_logger
@@ -75,7 +75,7 @@ class ServiceStream(RecognizerStream):
 
     def ended(self, ending: Ending) -> None:
         """The connection is gone, though nobody closed it here."""
-        self._end(ending_error(self._name, ending, accepted=self._accepted, plain=plain))
+        self._end(ending_error(self._name, ending, accepted=self._accepted))
 
     # For derived streams
 
