@@ -7,8 +7,9 @@ from importlib.machinery import ModuleSpec
 
 import pytest
 
+from edge.asr.openai_custom import OpenAICustomSettings
 from edge.asr.openai_realtime import OpenAISettings
-from edge.asr.registry import ENTRIES, RecognizerConfig, Recognizers, survey
+from edge.asr.registry import ENTRIES, RecognizerConfig, Recognizers, recognizer_rooms, survey
 from edge.asr.settings import ChoiceSettings
 from edge.errors import NoRecognizer, SettingError
 
@@ -104,3 +105,34 @@ def test_a_bad_setting_of_a_recognizer_stops_the_start() -> None:
     bad = OpenAISettings(openai_api_key="sk-test", openai_realtime_url="https://example.org")
     with pytest.raises(SettingError, match="OPENAI_REALTIME_URL"):
         Recognizers(config("openai", openai=bad))
+
+
+def test_a_recognizer_may_have_other_names() -> None:
+    """``custom_openai`` stands in priority lists written for other gateways."""
+    custom = OpenAICustomSettings(
+        enable_openai_custom_provider=True, openai_custom_allowed_hosts=("asr.example",)
+    )
+    found = RecognizerConfig(
+        choice=ChoiceSettings(providers_priority=("Custom_OpenAI", "openai")),
+        rooms=(KEYED, custom),
+    )
+    assert survey(found).order == ("openai_custom", "openai")
+    recognizers = Recognizers(found)
+    assert recognizers.choices("custom_openai")[0].name == "openai_custom"
+    assert recognizers.choices("custom_openai") == recognizers.choices("openai_custom")
+
+
+def test_one_that_needs_more_of_the_client_takes_no_part_by_default() -> None:
+    custom = OpenAICustomSettings(
+        enable_openai_custom_provider=True, openai_custom_allowed_hosts=("asr.example",)
+    )
+    found = survey(RecognizerConfig(rooms=(KEYED, custom)))
+    assert "openai_custom" not in found.order
+    assert "openai_custom" in found.available
+
+
+def test_what_a_recognizer_is_built_from_comes_with_its_entry() -> None:
+    tables = recognizer_rooms()
+    assert {"openai", "deepgram", "funasr", "embedded"} <= set(tables)
+    for name, kind in tables.items():
+        assert isinstance(RecognizerConfig().of(kind), kind), name
