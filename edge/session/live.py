@@ -109,6 +109,8 @@ class LiveSession:
         """What no client was there for, oldest first."""
         self.missed_dropped = 0
         """Finals that were given up because too many waited."""
+        self._ended = False
+        """Whether its clients have ended it: nobody will ask for what they missed."""
         self._host = host
         self._settings = settings
         self._inherited: dict[str, LiveTrack] = {}
@@ -254,7 +256,7 @@ class LiveSession:
         sent = False
         if target is not None and target.outlet.is_open:
             sent = target.outlet.transcript(line)
-        elif self._newest is not None and self._newest.record(line) and self.resumable:
+        elif self._newest is not None and self._newest.record(line):
             self._wait(line)
         self._host.delivered(track, transcript, sent=sent)
         if not transcript.is_final:
@@ -267,10 +269,12 @@ class LiveSession:
     def _tell(self, target: Attachment | None, failure: TagFailure) -> None:
         if target is not None and target.outlet.is_open:
             target.outlet.tag_failed(failure)
-        elif self.resumable:
+        else:
             self._wait(failure)
 
     def _wait(self, line: SpokenLine | TagFailure) -> None:
+        if self._ended or not self.resumable:
+            return
         self.missed.append(line)
         if len(self.missed) > self._settings.missed_finals:
             self.missed.popleft()
@@ -280,6 +284,7 @@ class LiveSession:
 
     async def finish_of(self, attachment: Attachment, deadline_s: float) -> None:
         """Flush the tracks of a connection and await their last finals."""
+        self._ended = self.is_over
         self._finish_tracks(attachment.tracks, deadline_s)
         if self.attachments == [attachment]:
             self._finish_tracks(self._inherited, deadline_s)
