@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from http import HTTPStatus
+from random import Random
 
 import msgspec
 import pytest
@@ -27,7 +28,7 @@ from tests.asr.fakes.common import Fault
 from tests.asr.fakes.funasr_endpoint import BYTES_PER_MS, KEY, RATE_HZ, FakeFunASR
 from tests.asr.support.events import Events
 from tests.asr.support.supervision import QUICK, scene, until
-from tests.asr.support.tones import sentence, silence
+from tests.asr.support.tones import WORD_MS, WORDS, sentence, silence, tone
 
 REQUEST = StreamRequest(track="tag-1")
 PAUSE = silence(500, RATE_HZ)
@@ -131,6 +132,35 @@ async def test_a_commit_ends_the_task_and_the_next_audio_starts_one_on_the_same_
     assert len(heard) == 1 and not heard[0].violations
     assert heard[0].texts == ["run-task", "finish-task"] * 3
     assert len({task.task_id for task in tasks}) == 3
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_times_hold_whatever_is_committed_and_when(seed: int) -> None:
+    """Words, pauses, commits and batches of any size: each final lies where its words were said."""
+    chance = Random(seed)
+    async with endpoint_of(start_delay_s=0.01) as endpoint:
+        events = Events()
+        stream = await recognizer(endpoint).open(REQUEST, events)
+        at_ms, spoken = 0, []
+        for _ in range(12):
+            word = chance.choice(WORDS)
+            pause_ms = chance.choice((0, 60, 500))
+            spoken.append((word, at_ms, at_ms + WORD_MS))
+            say(stream, tone(word, RATE_HZ) + silence(pause_ms, RATE_HZ), chance.randint(10, 900))
+            at_ms += WORD_MS + pause_ms
+            if pause_ms == 0 or chance.random() < 0.3:
+                stream.commit()
+            await asyncio.sleep(chance.choice((0, 0.005, 0.02)))
+        await stream.drain()
+        await stream.close()
+        assert not any(heard.violations for heard in endpoint.connections)
+    assert " ".join(events.texts).split() == [word for word, _, _ in spoken]
+    finals = [final for final in events.finals if final.text]
+    for final in finals:
+        said, spoken = spoken[: len(final.text.split())], spoken[len(final.text.split()) :]
+        assert final.start_ms == pytest.approx(said[0][1], abs=40)
+        assert final.end_ms == pytest.approx(said[-1][2], abs=40)
+    assert events.finals[-1].end_ms == pytest.approx(at_ms), "all audio has been dealt with"
 
 
 async def test_messages_are_as_large_as_they_may_be_and_paced() -> None:
