@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 
 from edge.asr import allowed_hosts
+from edge.asr.breaker import Breakers
+from edge.asr.choice import Choices
 from edge.asr.interface import CustomEndpoint, StreamRequest
 from edge.asr.openai_custom import OpenAICustomRecognizer, OpenAICustomSettings, missing
 from edge.asr.openai_realtime import OpenAISettings
+from edge.asr.settings import SupervisorSettings
 from edge.errors import RecognizerClosed, RecognizerRefused, SettingError
 from tests.asr.fakes.openai_endpoint import KEY, RATE_HZ, FakeOpenAI
 from tests.asr.support.events import Events
@@ -163,6 +166,22 @@ def test_each_listed_host_is_a_service_of_its_own() -> None:
         "openai_custom 10.0.0.0/8",
         "openai_custom",
     ]
+
+
+def test_a_dead_server_of_one_client_bars_no_other_from_theirs() -> None:
+    opener, settings = recognizer("dead.example", "good.example"), SupervisorSettings()
+    breakers = Breakers(settings)
+    dead, good = asking("wss://dead.example/"), asking("wss://good.example/")
+    for _ in range(settings.breaker_failures):
+        permit = breakers.of(opener.service_of(dead)).acquire(0.0)
+        assert permit is not None
+        permit.failed(0.0)
+    waits = []
+    for request in (dead, good):
+        upcoming = Choices([opener], breakers, settings, request).next(0.0)
+        assert upcoming is not None
+        waits.append(upcoming[1])
+    assert waits[0] > 0 and waits[1] == 0
 
 
 def test_an_endpoint_shows_neither_key_nor_address() -> None:
