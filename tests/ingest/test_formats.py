@@ -19,9 +19,14 @@ from tests.ingest.support.media import (
     media_event,
     start_event,
 )
-from tests.support.containers import opus_head, webm, webm_header
+from tests.support.containers import (
+    CHROMIUM_WORDS,
+    chromium_recording,
+    opus_head,
+    webm,
+    webm_header,
+)
 from tests.support.server import Server
-
 
 TURN_MS = 400
 """The service ends an utterance so much later than its sound, at most."""
@@ -199,3 +204,16 @@ async def test_many_tags_send_containers_at_once(shared: Server) -> None:
         await asyncio.gather(*(send_pieces(media, word, webm(spoken(word)), 450) for word in words))
         await media.until(lambda: len(media.finals()) == len(words))
         assert {word: media.text(word) for word in words} == {word: word for word in words}
+
+
+@pytest.mark.parametrize("numbered", [True, False])
+async def test_what_a_browser_records_is_understood(shared: Server, numbered: bool) -> None:
+    data = chromium_recording()
+    async with client(shared, "sendBack=true&times=true&encoding=webm") as media:
+        for number, at in enumerate(range(0, len(data), 170)):
+            members = {} if numbered else {"chunk": None, "timestamp": None}
+            event = media_event("me", number, data[at : at + 170], **{"timestamp": "0", **members})
+            await media.send(event)
+        await media.until(lambda: media.finals("me"))
+        assert media.text("me") == CHROMIUM_WORDS
+        assert 2000 <= media.finals("me")[0]["end_ms"] <= 2300 + TURN_MS

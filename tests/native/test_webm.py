@@ -11,10 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from _native.opus import Decoder, packet_samples
 from _native.webm import Demuxer, WebmError
+from tests.asr.support.tones import words_in
 from tests.audio.support.packets import silk, speech
 from tests.support.containers import (
+    CHROMIUM_WORDS,
     block_group,
+    chromium_recording,
     cluster,
     element,
     number,
@@ -226,3 +230,15 @@ def test_any_bytes_are_taken_or_refused(data: bytes) -> None:
     except WebmError:
         pass
     assert demuxer.pending_bytes < 70_000
+
+
+def test_a_recording_of_chromium_is_read() -> None:
+    """Made by its MediaRecorder (Chromium 156): three tones in packets of 60 ms."""
+    demuxer = Demuxer()
+    read = demuxer.feed(chromium_recording())
+    assert [position for position, _ in read] == [2880 * n for n in range(53)]
+    assert {packet_samples(packet) for _, packet in read} == {2880}
+    assert (demuxer.channels, demuxer.pre_skip, demuxer.faults) == (2, 0, 0)
+    decoder = Decoder(24000)
+    pcm = b"".join(decoder.decode(packet) for _, packet in read)
+    assert words_in(pcm, 24000) == CHROMIUM_WORDS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from pathlib import Path
 from zlib import crc32
 
 UNKNOWN_SIZE = b"\x01\xff\xff\xff\xff\xff\xff\xff"
@@ -152,3 +153,12 @@ def ogg_packets(
         granule=granule,
         flags=flags,
     )
+
+
+CHROMIUM_WORDS = "alpha echo india"
+"""What is said, in the tones of ``tests.asr.support.tones``, in ``chromium_recording``."""
+
+
+def chromium_recording() -> bytes:
+    """What a browser's MediaRecorder made of a tone generator in three seconds."""
+    return (Path(__file__).parent / "recorded" / "chromium.webm").read_bytes()
