@@ -171,11 +171,10 @@ class _Listening(Conversation):
             if now - self._told >= INTERIM_FRAMES and self._query.get("interim_results") == "true":
                 self._result(now, final=False)
                 self._told = now
-            words = self._ear.words(self._begin, now) if now - self._begin >= 10 else []
             quiet = 0
             while quiet < now - self._begin and tones[now - 1 - quiet] < 0:
                 quiet += 1
-            if words and quiet >= self._endpoint_frames:
+            if quiet >= self._endpoint_frames and self._ear.words(self._begin, now):
                 self._result(now, final=True, speech_final=True)
             elif now - self._begin >= LONGEST_FRAMES:
                 self._result(self._word_boundary(now), final=True)
