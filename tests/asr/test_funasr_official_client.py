@@ -15,7 +15,7 @@ from tests.asr.support.tones import sentence, silence
 from tests.support.foreign import foreign_python
 
 SCRIPT = Path(__file__).parent / "support" / "dashscope_client.py"
-REQUIREMENTS = ("dashscope>=1.25", "websocket-client>=1.8")
+REQUIREMENTS = ("dashscope>=1.25",)
 pytestmark = pytest.mark.timeout(300)
 
 
