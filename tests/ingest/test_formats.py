@@ -9,6 +9,8 @@ import pytest
 import pytest_asyncio
 
 from _native.ogg import Muxer
+from tests.asr.fakes.deepgram_endpoint import KEY as DEEPGRAM_KEY
+from tests.asr.fakes.deepgram_endpoint import FakeDeepgram
 from tests.asr.fakes.openai_endpoint import FakeOpenAI
 from tests.asr.support.tones import packets, sentence, silence
 from tests.ingest.support.media import (
@@ -26,7 +28,7 @@ from tests.support.containers import (
     webm,
     webm_header,
 )
-from tests.support.server import Server
+from tests.support.server import Server, running
 
 TURN_MS = 400
 """The service ends an utterance so much later than its sound, at most."""
@@ -217,3 +219,38 @@ async def test_what_a_browser_records_is_understood(shared: Server, numbered: bo
         await media.until(lambda: media.finals("me"))
         assert media.text("me") == CHROMIUM_WORDS
         assert 2000 <= media.finals("me")[0]["end_ms"] <= 2300 + TURN_MS
+
+
+async def test_a_recognizer_of_packets_hears_every_form_in_turn() -> None:
+    """Deepgram takes Opus and Ogg as they are, PCM on a connection of its own."""
+    async with FakeDeepgram() as service:
+        settings = {
+            "DEEPGRAM_API_KEY": DEEPGRAM_KEY,
+            "DEEPGRAM_URL": service.url,
+            "PROVIDERS_PRIORITY": "deepgram",
+        }
+        with running("--workers", "1", environment=settings) as server:
+            async with client(server, "sendBack=true&times=true") as media:
+                await media.say("a", "alpha", pause_ms=0)
+                await media.send(start_event("a", encoding="l16", sampleRate=16000, channels=1))
+                await media.send_packets(
+                    "a", l16_packets(sentence("bravo", 16000), 16000, 1, "l16")
+                )
+                await media.send(start_event("a", encoding="ogg"))
+                data = ogg(packets(sentence("charlie", 48000)))
+                await send_pieces(media, "a", data, 700, timestamp=160 * 960)
+                await media.send(start_event("a", encoding="webm"))
+                data = webm(packets(sentence("delta", 48000)))
+                await send_pieces(media, "a", data, 700, timestamp=190 * 960)
+                await media.send(start_event("a"))
+                for number, packet in enumerate(spoken("echo")):
+                    at = (220 + number) * 960
+                    await media.send(media_event("a", number, packet, timestamp=str(at)))
+                await media.send('{"event":"session-end"}')
+                await media.closed()
+    assert media.text("a") == "alpha bravo charlie delta echo"
+    starts = [final["start_ms"] for final in media.finals("a")]
+    assert starts == sorted(starts)
+    assert all(not heard.violations for heard in service.connections)
+    encodings = [heard.query.get("encoding", ["ogg"])[0] for heard in service.connections]
+    assert encodings[:2] == ["opus", "linear16"]
