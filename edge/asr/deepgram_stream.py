@@ -69,7 +69,7 @@ class DeepgramStream(ServiceStream):
         self._bytes_per_ms = wanted.rate_hz * 2 / 1000
         self._duration_ms = {
             "pcm16": self._pcm_ms,
-            "opus": _packet_ms,
+            "opus": lambda packet: _packets_ms([packet]),
             "ogg": OggClock().advance_ms,
         }[wanted.encoding]
         self._items: list[str] = []
@@ -103,7 +103,7 @@ class DeepgramStream(ServiceStream):
     def send_packets(self, packets: Sequence[bytes]) -> None:
         if packets and not (self._ended or self._closing):
             batch = packets if isinstance(packets, list) else list(packets)
-            duration_ms = sum(map(_packet_ms, batch))
+            duration_ms = _packets_ms(batch)
             self._note_sent(duration_ms)
             self._put(self._connection.send_binary_many, batch, duration_ms)
 
@@ -236,8 +236,8 @@ class OggClock:
         return max((position or 0) - (begin or 0), 0) / _SAMPLES_PER_MS
 
 
-def _packet_ms(packet: bytes) -> float:
+def _packets_ms(packets: list[bytes]) -> float:
     try:
-        return packet_samples(packet) / _SAMPLES_PER_MS
+        return sum(map(packet_samples, packets)) / _SAMPLES_PER_MS
     except OpusError:
-        return _UNKNOWN_PACKET_MS
+        return _UNKNOWN_PACKET_MS * len(packets)
