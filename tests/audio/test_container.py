@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from _native.ogg import Muxer
+from edge.audio.origin import MediaOrigin, SessionTime
 from edge.audio.pcm import PcmFormat
 from edge.audio.settings import TrackSettings
 from edge.audio.track import AudioTrack, Container, UnusableContainer
@@ -226,3 +227,28 @@ def test_whatever_happens_to_pieces_order_and_books_are_kept(
     assert heard == sorted(set(heard))
     assert stats.received == stats.decoded + stats.corrupt + stats.late + stats.duplicate
     assert stats.lost == stats.recovered_fec + stats.concealed + stats.silenced + stats.skipped
+
+
+@pytest.mark.parametrize("begins_anew", [True, False])
+@pytest.mark.parametrize("container", ["ogg", "webm"])
+def test_a_sender_that_comes_back_goes_on_with_its_stream_or_with_a_new_one(
+    container: Container, begins_anew: bool
+) -> None:
+    whole = ogg_pieces(PACKETS) if container == "ogg" else [webm(PACKETS, cluster_ms=100)]
+    data = b"".join(whole)
+    mark = b"OggS" if container == "ogg" else b"\x1f\x43\xb6\x75"
+    half = data.index(mark, len(data) // 2)
+    track, ear = opened(container)
+    track.packet(0, 0, data[: half - 10], 0.0)
+    track.finish()
+    before = len(ear.packets)
+    track.rejoin(MediaOrigin(MediaOrigin(), SessionTime(heard_ms=1000, now_ms=3000, now_s=3.0)))
+    rest = data if begins_anew else data[half:]
+    for number, piece in enumerate(cut(rest, 400), 9000):
+        track.packet(number, 0, piece, 3.0)
+    track.finish()
+    sent = [packet for packet in ear.packets if packet in PACKETS]
+    again = PACKETS if begins_anew else PACKETS[-(len(sent) - before) :]
+    assert sent[before:] == again
+    assert len(sent) - before >= 45
+    assert track.timeline.map_ms(track.end_ms) == pytest.approx(3000 + 20 * len(again), abs=1)

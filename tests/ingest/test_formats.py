@@ -254,3 +254,19 @@ async def test_a_recognizer_of_packets_hears_every_form_in_turn() -> None:
     assert all(not heard.violations for heard in service.connections)
     encodings = [heard.query.get("encoding", ["ogg"])[0] for heard in service.connections]
     assert encodings[:2] == ["opus", "linear16"]
+
+
+async def test_a_client_that_comes_back_goes_on_with_its_container(shared: Server) -> None:
+    data = ogg(spoken("golf hotel india"))
+    half = data.index(b"OggS", len(data) // 2)
+    query = "sendBack=true&encoding=ogg-opus&sessionId=returning"
+    async with client(shared, query) as media:
+        await send_pieces(media, "a", data[:half], 500)
+        await media.send('{"event":"ping","id":1}')
+        await media.until(lambda: media.of("pong"))
+    async with client(shared, query) as media:
+        await send_pieces(media, "a", data[half:], 500, timestamp=48_000)
+        await media.send('{"event":"session-end"}')
+        await media.closed()
+    assert media.text("a").split()[-1] == "india"
+    assert not media.of("error")
