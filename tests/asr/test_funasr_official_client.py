@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from edge.asr.funasr_events import finish_task, parameters, run_task
 from tests.asr.fakes.common import Fault
 from tests.asr.fakes.funasr_endpoint import KEY, RATE_HZ, FakeFunASR
 from tests.asr.support.tones import sentence, silence
@@ -52,6 +53,7 @@ async def test_the_official_client_is_served_by_the_fake(client: Path, tmp_path:
         told = await recognize(client, tmp_path, endpoint, speech)
         (task,) = endpoint.tasks
         heard = endpoint.connections[0]
+        sent = endpoint.instructions
 
     assert told["errors"] == [] and told["completed"] == 1
     finals = [result for result in told["results"] if result[1]]
@@ -64,6 +66,8 @@ async def test_the_official_client_is_served_by_the_fake(client: Path, tmp_path:
     assert all(usage["duration"] >= 1 for usage in told["usages"])
     assert bytes(task.audio) == speech
     assert heard.texts == ["run-task", "finish-task"] and not heard.violations
+    ours = run_task(task.task_id, "fun-asr-realtime", parameters(None)), finish_task(task.task_id)
+    assert sent == [json.loads(message) for message in ours], "we say what it says"
 
 
 async def test_the_official_client_understands_how_the_fake_refuses(

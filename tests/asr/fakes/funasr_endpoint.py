@@ -73,6 +73,8 @@ class FakeFunASR(FakeService):
         self.repeats = repeats
         self.tasks: list[Task] = []
         """All that were started, on whatever connection."""
+        self.instructions: list[dict[str, Any]] = []
+        """All that were understood."""
 
     @property
     def address(self) -> str:
@@ -149,6 +151,7 @@ class _Session(Conversation):
             self._violated("not an instruction")
             return
         self._line.heard.texts.append(action)
+        self._service.instructions.append(instruction)
         if header.get("streaming") != "duplex":
             self._violated("streaming is not duplex")
         elif action == "run-task":
