@@ -66,12 +66,7 @@ class DeepgramStream(ServiceStream):
         self._new_item = new_item
         self._include_language = include_language
         self._counts = counts
-        self._bytes_per_ms = wanted.rate_hz * 2 / 1000
-        self._duration_ms = {
-            "pcm16": self._pcm_ms,
-            "opus": lambda packet: _packets_ms([packet]),
-            "ogg": OggClock().advance_ms,
-        }[wanted.encoding]
+        self._duration_ms = _measure(wanted)
         self._items: list[str] = []
         """Names of what the open result holds, one for each speaker's run."""
         self._interim = False
@@ -136,9 +131,6 @@ class DeepgramStream(ServiceStream):
         self._spoke_s = time.monotonic()
         self._sent_ms += duration_ms
         self._committed = False
-
-    def _pcm_ms(self, audio: bytes) -> float:
-        return len(audio) / self._bytes_per_ms
 
     def _close_stream(self) -> None:
         if not (self._closing or self._ended):
@@ -234,6 +226,16 @@ class OggClock:
             at += _OGG_HEAD_BYTES + segments + sum(lacing)
         self._position = position
         return max((position or 0) - (begin or 0), 0) / _SAMPLES_PER_MS
+
+
+def _measure(wanted: AudioWanted) -> Callable[[bytes], float]:
+    """How to tell the milliseconds of what is sent in this form."""
+    if wanted.encoding == "ogg":
+        return OggClock().advance_ms
+    if wanted.encoding == "opus":
+        return lambda packet: _packets_ms([packet])
+    bytes_per_ms = wanted.rate_hz * 2 / 1000
+    return lambda pcm: len(pcm) / bytes_per_ms
 
 
 def _packets_ms(packets: list[bytes]) -> float:
