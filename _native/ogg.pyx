@@ -10,6 +10,8 @@ from libc.stdint cimport INT64_MIN, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memchr, memcmp, memcpy, memmove
 
+from _native.toc cimport packet_samples
+
 cdef enum:
     HEADER_BYTES = 27
     # The longest page has 255 segments of 255 bytes.
@@ -32,9 +34,6 @@ cdef enum:
 cdef uint32_t[8][256] CRC
 """Tables for eight bytes at a time of the polynomial 0x04c11db7, not reflected."""
 
-cdef int[32] FRAME_SAMPLES
-"""RFC 6716 table 2: samples of a frame, by configuration."""
-
 
 cdef int _fill_tables() except -1:
     cdef uint32_t crc
@@ -48,9 +47,6 @@ cdef int _fill_tables() except -1:
         for table in range(1, 8):
             crc = CRC[table - 1][byte]
             CRC[table][byte] = (crc << 8) ^ CRC[0][crc >> 24]
-    lengths = (480, 960, 1920, 2880) * 3 + (480, 960) * 2 + (120, 240, 480, 960) * 4
-    for table in range(32):
-        FRAME_SAMPLES[table] = lengths[table]
     return 0
 
 _fill_tables()
@@ -98,22 +94,6 @@ cdef inline void _put_little(unsigned char *out, uint64_t value, int size) noexc
     cdef int index
     for index in range(size):
         out[index] = <unsigned char>(value >> (8 * index))
-
-
-cdef int _samples(const unsigned char *packet, Py_ssize_t size) noexcept nogil:
-    """How long a packet lasts, by its first two bytes (RFC 6716 section 3.1); 0 if it is none."""
-    cdef int frames
-    if size < 1:
-        return 0
-    frames = packet[0] & 3
-    if frames == 3:
-        frames = packet[1] & 63 if size > 1 else 0
-    elif frames:
-        frames = 2
-    else:
-        frames = 1
-    frames *= FRAME_SAMPLES[packet[0] >> 3]
-    return frames if frames <= 5760 else 0
 
 
 @cython.final
@@ -362,7 +342,7 @@ cdef class Demuxer:
                 continue
             whole = self._whole(packet, size)
             if whole is not None:
-                total += _samples(
+                total += packet_samples(
                     <const unsigned char *>PyBytes_AS_STRING(whole), PyBytes_GET_SIZE(whole))
                 packets.append(whole)
             packet += size
@@ -437,7 +417,7 @@ cdef class Demuxer:
                 del packets[index:]
                 break
             packets[index] = (self.base + at, packet)
-            at += _samples(
+            at += packet_samples(
                 <const unsigned char *>PyBytes_AS_STRING(packet), PyBytes_GET_SIZE(packet))
         self.expected = at
         return 0
@@ -559,7 +539,7 @@ cdef class Muxer:
                 at += 1
                 if part < 255:
                     if audio:
-                        self.granule += _samples(
+                        self.granule += packet_samples(
                             <const unsigned char *>PyBytes_AS_STRING(packet), size)
                     granule = self.granule
                     number += 1

@@ -10,6 +10,8 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy, memmove
 
+from _native.toc cimport packet_samples
+
 cdef enum:
     EBML = 0x1A45DFA3
     SEGMENT = 0x18538067
@@ -42,18 +44,6 @@ cdef enum Outcome:
     TAKEN
     WAITS
     DAMAGED
-
-cdef int[32] FRAME_SAMPLES
-"""RFC 6716 table 2: samples of a frame, by configuration."""
-
-
-cdef int _fill_tables() except -1:
-    lengths = (480, 960, 1920, 2880) * 3 + (480, 960) * 2 + (120, 240, 480, 960) * 4
-    for configuration in range(32):
-        FRAME_SAMPLES[configuration] = lengths[configuration]
-    return 0
-
-_fill_tables()
 
 
 class WebmError(Exception):
@@ -128,22 +118,6 @@ cdef int _vint(Place data, Py_ssize_t room, uint64_t *value) noexcept nogil:
     for index in range(1, size):
         value[0] = value[0] << 8 | data[index]
     return size
-
-
-cdef int _samples(Place packet, Py_ssize_t size) noexcept nogil:
-    """How long a packet lasts, by its first two bytes (RFC 6716 section 3.1); 0 if it is none."""
-    cdef int frames
-    if size < 1:
-        return 0
-    frames = packet[0] & 3
-    if frames == 3:
-        frames = packet[1] & 63 if size > 1 else 0
-    elif frames:
-        frames = 2
-    else:
-        frames = 1
-    frames *= FRAME_SAMPLES[packet[0] >> 3]
-    return frames if frames <= 5760 else 0
 
 
 @cython.final
@@ -471,7 +445,7 @@ cdef class Demuxer:
                 packets.append((
                     self.base + self.expected,
                     PyBytes_FromStringAndSize(<const char *>frame, sizes[index])))
-                self.expected += _samples(frame, sizes[index])
+                self.expected += packet_samples(frame, sizes[index])
             frame += sizes[index]
         return 0
 

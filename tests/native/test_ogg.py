@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from _native.ogg import Demuxer, Muxer, OggError
+from _native.opus import InvalidPacket, packet_samples
 from tests.audio.support.packets import silk, speech
 from tests.support.containers import (
     lacing_of,
@@ -248,6 +249,22 @@ def test_pages_that_are_all_damaged_are_given_up() -> None:
     with pytest.raises(OggError, match="damaged"):
         for _ in range(100):
             demuxer.feed(bytes(page))
+
+
+@pytest.mark.parametrize("code", range(4))
+def test_every_packet_lasts_as_long_as_libopus_says(code: int) -> None:
+    packets = []
+    for configuration in range(32):
+        toc = configuration << 3 | code
+        counts = range(1, 49) if code == 3 else [0]
+        packets += [bytes([toc, count]) if code >= 2 else bytes([toc]) for count in counts]
+    at = 0
+    for position, packet in Demuxer().feed(stream(packets)):
+        assert position == at
+        try:
+            at += packet_samples(packet)
+        except InvalidPacket:
+            assert code == 3
 
 
 @given(st.binary(max_size=300), st.randoms(use_true_random=False))
