@@ -62,6 +62,7 @@ setup(
             extension("webm"),
             extension("sockets"),
             extension("track", opus=True),
+            extension("intake"),
         ],
         language_level=3,
         compiler_directives={

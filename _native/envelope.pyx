@@ -43,21 +43,9 @@ cdef int _fill_tables() except -1:
 _fill_tables()
 
 
-cdef struct Span:
-    const unsigned char *start
-    Py_ssize_t length
-
 cdef struct Names:
     Span seen[MAX_MEMBERS]
     int count
-
-cdef struct Media:
-    Span tag
-    Span payload
-    int64_t chunk
-    int64_t timestamp
-    bint has_chunk
-    bint has_timestamp
 
 # The readers below take the place where something starts and give the place after it, or NULL.
 # They need no end pointer: a bytes object ends with a NUL that no reader steps over.
@@ -229,7 +217,7 @@ cdef Place _event(Place at, Media *media) noexcept nogil:
     return _spaces(at) if is_media else NULL
 
 
-cdef bytes _decoded(Span text):
+cdef bytes base64_bytes(Span text):
     """The bytes of canonical base64 (RFC 4648 section 4), or None."""
     cdef Place at = text.start
     cdef Py_ssize_t padding = 0
@@ -267,6 +255,25 @@ cdef bytes _decoded(Span text):
     return None if seen & NO_SEXTET else decoded
 
 
+cdef bint read_media(const unsigned char *text, Py_ssize_t size, Media *media) noexcept nogil:
+    """Whether ``size`` bytes, which a NUL follows, are a media event with a tag: see ``scan_media``.
+
+    Its base64 and the UTF-8 of its tag have not been looked at.
+    """
+    cdef Place end
+    memset(media, 0, sizeof(Media))
+    end = _event(text, media)
+    return end is not NULL and end - text == size and 0 < media.tag.length <= MAX_TAG_BYTES
+
+
+cdef str tag_text(Span tag):
+    """A tag as text, or None if it is not UTF-8."""
+    try:
+        return PyUnicode_DecodeUTF8(<const char *>tag.start, tag.length, NULL)
+    except UnicodeDecodeError:
+        return None
+
+
 def scan_media(bytes message not None):
     """``(tag, chunk, timestamp, payload)`` of a media event, or None: ask a full parser.
 
@@ -277,22 +284,16 @@ def scan_media(bytes message not None):
     (an ``event`` repeated with the same value is taken), fractions, integers of more than 18
     digits, other base64 alphabets, missing padding, malformed text of any kind.
     """
-    cdef Place start = <Place>PyBytes_AS_STRING(message)
-    cdef Place end
     cdef Media media
     cdef bytes payload
-    memset(&media, 0, sizeof(Media))
-    end = _event(start, &media)
-    if end is NULL or end - start != len(message):
+    cdef str tag
+    if not read_media(<Place>PyBytes_AS_STRING(message), len(message), &media):
         return None
-    if not 0 < media.tag.length <= MAX_TAG_BYTES:
-        return None
-    payload = _decoded(media.payload)
+    payload = base64_bytes(media.payload)
     if payload is None:
         return None
-    try:
-        tag = PyUnicode_DecodeUTF8(<const char *>media.tag.start, media.tag.length, NULL)
-    except UnicodeDecodeError:
+    tag = tag_text(media.tag)
+    if tag is None:
         return None
     return (
         tag,

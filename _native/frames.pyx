@@ -40,6 +40,8 @@ cdef enum:
     MAX_REASON_BYTES = 123
     # What a header alone can make the decoder allocate; a longer message grows as it arrives.
     FIRST_ALLOCATION_BYTES = 65536
+    # Longer texts are not offered to a ``Taker``.
+    MAX_OFFERED_BYTES = 16384
 
 CONTINUATION = 0
 TEXT = 1
@@ -179,6 +181,22 @@ cdef inline bint _is_close_code(int code) noexcept nogil:
     )
 
 
+cdef uint8_t[MAX_OFFERED_BYTES + 1] _offered
+"""The text that is being offered, and a NUL; used while the GIL is held."""
+
+
+cdef class Taker:
+    """Who is offered whole texts before they become messages; derived from in other extensions.
+
+    ``take`` gets the text, which a NUL follows and whose UTF-8 is not checked, for the time of the
+    call. It answers 1 if it has taken the text, and then knew it to be UTF-8, or 0. ``waiting``
+    counts the texts taken; the decoder's user sets it back.
+    """
+
+    cdef int take(self, const unsigned char *text, Py_ssize_t size) except -1:
+        return 0
+
+
 @cython.final
 cdef class Decoder:
     """Frames of one direction of one connection to messages and control frames.
@@ -234,10 +252,14 @@ cdef class Decoder:
         """Whether a close frame or a violation ended the stream; later bytes are dropped."""
         return self._closed or self._fault_code != 0
 
-    def decode(self, bytes data not None, Py_ssize_t limit=cython.cast(Py_ssize_t, INT64_MAX)):
+    def decode(
+            self, bytes data not None, Py_ssize_t limit=cython.cast(Py_ssize_t, INT64_MAX),
+            Taker taker=None):
         """Take ``data`` and return up to ``limit`` items ``(opcode, payload)``, in order.
 
-        An item is a whole text or binary message or one control frame. What is left over is kept:
+        An item is a whole text or binary message or one control frame. Texts that ``taker`` takes
+        are no items, though they count; it is offered those that come in one frame, until there is
+        an item: that has to be dealt with first. What is left over is kept:
         ``pending`` tells, and ``decode(b"")`` goes on. A violation raises ``FrameError`` once all
         items before it were returned, and again on every later call.
         """
@@ -249,7 +271,7 @@ cdef class Decoder:
             elif data:
                 self._data = self._data[self._at :] + data
                 self._at = 0
-            self._run(items, limit)
+            self._run(items, limit, taker)
             if self._at == PyBytes_GET_SIZE(self._data):
                 self._data = None
         if self._closed or self._fault_code:
@@ -260,7 +282,7 @@ cdef class Decoder:
             raise FrameError(self._fault_code, self._reason)
         return items
 
-    cdef int _run(self, list items, Py_ssize_t limit) except -1:
+    cdef int _run(self, list items, Py_ssize_t limit, Taker taker) except -1:
         """Decode ``_data`` from ``_at`` on until it ends, ``limit`` items are there, or a fault."""
         cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(self._data)
         cdef Py_ssize_t size = PyBytes_GET_SIZE(self._data)
@@ -276,7 +298,7 @@ cdef class Decoder:
                 if not self._in_payload:
                     break
             used = min(self._left, size - at)
-            if self._take(items, data + at, used):
+            if self._take(items, data + at, used, taker):
                 count += 1
             at += used
         self._at = at
@@ -360,7 +382,8 @@ cdef class Decoder:
         self._in_payload = True
         return needed
 
-    cdef bint _take(self, list items, const uint8_t *data, Py_ssize_t size) except -1:
+    cdef bint _take(
+            self, list items, const uint8_t *data, Py_ssize_t size, Taker taker) except -1:
         """Take ``size`` bytes of the frame's payload; True when they completed an item."""
         cdef bint complete = size == self._left
         cdef bytes message
@@ -370,6 +393,12 @@ cdef class Decoder:
             _unmask(self._control + self._control_bytes, data, size, self._key)
             self._control_bytes += <uint8_t>size
         elif complete and self._fin and self._message_opcode == 0:
+            if (
+                taker is not None and self._opcode == _TEXT and size <= MAX_OFFERED_BYTES
+                and not items and self._offer(taker, data, size)
+            ):
+                self._in_payload = False
+                return True
             message = PyBytes_FromStringAndSize(NULL, size)
             high_bits = 0
             if size:
@@ -400,6 +429,15 @@ cdef class Decoder:
             return False
         opcode = self._message_opcode
         items.append((opcode, self._take_message()))
+        return True
+
+    cdef bint _offer(self, Taker taker, const uint8_t *data, Py_ssize_t size) except -1:
+        """Whether ``taker`` has taken a masked text."""
+        _unmask(_offered, data, size, self._key)
+        _offered[size] = 0
+        if not taker.take(_offered, size):
+            return False
+        taker.waiting += 1
         return True
 
     cdef int _append(self, const uint8_t *data, Py_ssize_t size) except -1:

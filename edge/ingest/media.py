@@ -13,6 +13,7 @@ import time
 from msgspec import UNSET, structs
 
 from _native.envelope import scan_media
+from _native.intake import MediaIntake
 from edge.audio.container import UnusableContainer
 from edge.ingest.counts import IngestCounts
 from edge.ingest.events import (
@@ -117,6 +118,8 @@ class MediaReceiver:
         self._session: Attachment | None = None
         """Where messages go; None while there is none and once another connection is there."""
         self._attachment: Attachment | None = None
+        self._intake: MediaIntake | None = None
+        """Takes packets that nothing is remarkable about; the rest comes as messages."""
         self._pace = Pace(host.settings.max_events_per_s, time.monotonic())
         self._repeats = Repeats(_log)
         self._ending: asyncio.Task[None] | None = None
@@ -146,6 +149,9 @@ class MediaReceiver:
             socket.close(1013, "This worker takes no more sessions")
             return
         self._session = self._attachment = attachment
+        if not self._dumps.messages:
+            self._intake = MediaIntake(attachment.tracks)
+            socket.hand_over(self._intake, self._taken)
         if isinstance(terms := attachment.request.terms, MediaQuery):
             self._query = terms
         if self._query.info:
@@ -241,6 +247,21 @@ class MediaReceiver:
                 f"Available providers: {', '.join(available)}"
             )
         return None
+
+    def _taken(self) -> None:
+        """The intake has taken packets: count them, and let tracks play that are due."""
+        intake = self._intake
+        assert intake is not None
+        packets, size, events = intake.settle()
+        self._counts.audio_packets += packets
+        self._counts.audio_bytes += size
+        for track in intake.due:
+            try:
+                track.audio.play_due()
+            except Exception as error:
+                track.broken(error)
+        intake.due.clear()
+        self._spend(events, time.monotonic())
 
     def _packet(
         self,

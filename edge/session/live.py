@@ -39,7 +39,16 @@ TAKEOVERS_WITHIN_S = 10.0
 class LiveTrack:
     """One tag's audio and recognizer; the listener of its supervisor."""
 
-    __slots__ = ("_session", "audio", "others_said", "owner", "packet", "tag", "transcriber")
+    __slots__ = (
+        "_session",
+        "audio",
+        "intake",
+        "others_said",
+        "owner",
+        "packet",
+        "tag",
+        "transcriber",
+    )
 
     def __init__(self, session: LiveSession, owner: Attachment, tag: str) -> None:
         self._session = session
@@ -50,6 +59,7 @@ class LiveTrack:
         if container := session.request.container:
             self.audio.restart(container=container)
         self.packet = self.audio.packet
+        self.intake = self.audio.intake
         self.others_said = ""
         """The newest words of the other tags, where recognizers are told of them."""
         self.transcriber: Transcriber | None = None

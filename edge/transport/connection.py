@@ -11,10 +11,10 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from _native import frames
-from _native.frames import BINARY, CLOSE, PING, TEXT, Decoder, FrameError
+from _native.frames import BINARY, CLOSE, PING, TEXT, Decoder, FrameError, Taker
 from edge.transport.hangup import has_gone
 from edge.transport.interface import Close, Receiver
 from edge.transport.owner import NOBODY, Owner
@@ -60,6 +60,8 @@ class Connection(WritingHalf):
         "_remote",
         "_sated",
         "_siblings",
+        "_taken",
+        "_taker",
         "_turn_due",
         "bytes_in",
         "is_reading",
@@ -77,6 +79,8 @@ class Connection(WritingHalf):
         super().__init__(transport, owner)
         self._receiver: Receiver = receiver
         self._siblings = siblings
+        self._taker: Taker | None = None
+        self._taken: Callable[[], None] | None = None
         self._decoder = Decoder(limits.max_message_bytes)
         self._remote = _address(transport.get_extra_info("peername"))
         self.messages_in = 0
@@ -105,6 +109,10 @@ class Connection(WritingHalf):
     def remote(self) -> str:
         """Peer address ``host:port`` for logs."""
         return self._remote
+
+    def hand_over(self, taker: Taker, taken: Callable[[], None]) -> None:
+        """Offer each whole text to ``taker`` before it becomes a message."""
+        self._taker, self._taken = taker, taken
 
     def pause(self) -> None:
         """Deliver nothing more until ``resume``."""
@@ -214,14 +222,16 @@ class Connection(WritingHalf):
             items = [backlog.popleft() for _ in range(min(SLICE, len(backlog)))]
             self._backlog_bytes -= sum(map(_weight, items))
             return items
-        return self._decode(b"", SLICE)
+        return self._decode(b"", SLICE, self._taker)
 
-    def _decode(self, data: bytes, limit: int) -> list[tuple[int, bytes]]:
+    def _decode(
+        self, data: bytes, limit: int, taker: Taker | None = None
+    ) -> list[tuple[int, bytes]]:
         """Up to ``limit`` items of ``data`` and what is left; a violation ends the connection."""
         if self._deaf:
             return []
         try:
-            return self._decoder.decode(data, limit)
+            return self._decoder.decode(data, limit, taker)
         except FrameError as fault:
             self._owner.count_fault(fault.code)
             self._fail(fault.code, str(fault))
@@ -231,6 +241,8 @@ class Connection(WritingHalf):
         message = self._receiver.message
         rest = iter(items)
         try:
+            if self._taker is not None and self._taker.waiting:
+                self._settle_taken(self._taker)
             for opcode, payload in rest:
                 if opcode <= BINARY:
                     self.messages_in += 1
@@ -244,6 +256,12 @@ class Connection(WritingHalf):
             return
         if self._held:
             self._set_aside(rest, front=True)
+
+    def _settle_taken(self, taker: Taker) -> None:
+        self.messages_in += taker.waiting
+        taker.waiting = 0
+        if self._taken is not None:
+            self._taken()
 
     def _settle(self) -> None:
         """After a turn: read on when all is delivered, else see to it that the rest will be."""
@@ -386,6 +404,7 @@ class Connection(WritingHalf):
 
     def _finish(self) -> None:
         receiver, self._receiver = self._receiver, NOBODY
+        self._taker = self._taken = None
         if receiver is NOBODY:
             return
         try:

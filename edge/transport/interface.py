@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
+
+from _native.frames import Taker
 
 
 class Close(msgspec.Struct, frozen=True):
@@ -50,6 +53,14 @@ class Socket(Protocol):
 
     def resume(self) -> None:
         """Deliver again, starting with what was queued."""
+        ...
+
+    def hand_over(self, taker: Taker, taken: Callable[[], None]) -> None:
+        """Offer each whole text to ``taker`` before it becomes a message.
+
+        ``taken`` is called in the same turn after it took some, and before the next message is
+        delivered. What it takes is no message of ``Receiver.message``; the order of all is kept.
+        """
         ...
 
     def close(self, code: int = 1000, reason: str = "") -> None:
