@@ -18,9 +18,8 @@ from _native.frames import BINARY, CLOSE, PING, TEXT, Decoder, FrameError, Taker
 from edge.transport.hangup import has_gone
 from edge.transport.interface import Close, Receiver
 from edge.transport.owner import NOBODY, Owner
-from edge.transport.rounds import Arrivals, Member
+from edge.transport.reading import ReadingHalf
 from edge.transport.settings import Limits
-from edge.transport.writing import WritingHalf
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +36,7 @@ LINGER_S = 1.0
 """How long a failed TLS connection, which has no half-close, lets its close frame travel."""
 
 
-class Connection(WritingHalf):
+class Connection(ReadingHalf):
     """``edge.transport.interface.Socket`` on an asyncio transport.
 
     ``siblings`` is the set in which the HTTP server keeps its connections; this one leaves it when
@@ -45,7 +44,6 @@ class Connection(WritingHalf):
     """
 
     __slots__ = (
-        "_arrivals",
         "_backlog",
         "_backlog_bytes",
         "_behind",
@@ -53,18 +51,12 @@ class Connection(WritingHalf):
         "_decoder",
         "_gone",
         "_held",
-        "_lost",
-        "_member",
-        "_reads",
         "_receiver",
         "_remote",
-        "_sated",
         "_siblings",
         "_taken",
         "_taker",
         "_turn_due",
-        "bytes_in",
-        "is_reading",
         "messages_in",
     )
 
@@ -84,22 +76,13 @@ class Connection(WritingHalf):
         self._decoder = Decoder(limits.max_message_bytes)
         self._remote = _address(transport.get_extra_info("peername"))
         self.messages_in = 0
-        self.bytes_in = 0
-        self._reads = 0
-        self._arrivals = Arrivals(owner.loop.time())
-        self._member: Member | None = None
-        """Set while it is read in rounds, and not by its transport."""
-
         self._deaf = False  # nothing more is decoded
-        self._lost = False  # the transport is gone
         self._gone = False  # the peer is; what it sent is still being read
 
         # Inbound: behind = something is queued or held, so new data must queue up too.
         self._behind = False
         self._held = False  # the receiver has paused
         self._turn_due = False
-        self.is_reading = True
-        self._sated = False  # answered so many pings that reading waits for the sweep
         self._backlog: deque[tuple[int, bytes]] | None = None
         self._backlog_bytes = 0
 
@@ -155,16 +138,7 @@ class Connection(WritingHalf):
             self._schedule_turn()
         if not (self.is_reading or self._lost or self._gone):
             self._look_for_peer()
-        if self._member is None and self.is_reading:
-            self._consider_rounds(now_s)
-
-    def leave_rounds(self) -> None:
-        """Let the event loop say when there is something to read."""
-        if self._member is not None:
-            self._member.leave()
-            self._member = None
-            if self.is_reading and not self._lost:
-                self._transport.resume_reading()
+        self._consider_rounds(now_s)
 
     # asyncio's calls
 
@@ -323,24 +297,6 @@ class Connection(WritingHalf):
             self._queue(b"")
         else:
             self._turn(ends_s)
-
-    def _stop_reading(self) -> None:
-        if self.is_reading and not self._lost:
-            self.is_reading = False
-            if self._member is None:
-                self._transport.pause_reading()
-
-    def _read_on(self) -> None:
-        if not self.is_reading and not self._lost and not self._sated:
-            self.is_reading = True
-            if self._member is None:
-                self._transport.resume_reading()
-
-    def _consider_rounds(self, now_s: float) -> None:
-        if self._arrivals.are_small_and_many(now_s, self._reads, self.bytes_in):
-            self._member = self._owner.rounds.invite(self, self._transport)
-            if self._member is not None:
-                self._transport.pause_reading()
 
     def _look_for_peer(self) -> None:
         """Nobody is read at his pace who has gone: the rest is taken at once, to the end."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from _native.sockets import MOST_BYTES, receive
 
 if TYPE_CHECKING:
-    from edge.transport.connection import Connection
+    from edge.transport.reading import ReadingHalf
 
 SLOTS = 4
 BUSY_READS_PER_S = 40
@@ -59,7 +59,7 @@ class Member:
     __slots__ = ("_connection", "_fd", "_quiet_rounds", "_slot", "_transport", "is_due")
 
     def __init__(
-        self, connection: Connection, transport: asyncio.Transport, fd: int, slot: list[Member]
+        self, connection: ReadingHalf, transport: asyncio.Transport, fd: int, slot: list[Member]
     ) -> None:
         self._connection = connection
         self._transport = transport
@@ -112,7 +112,7 @@ class Rounds:
         """Connections that are read in rounds now."""
         return sum(map(len, self._slots))
 
-    def invite(self, connection: Connection, transport: asyncio.Transport) -> Member | None:
+    def invite(self, connection: ReadingHalf, transport: asyncio.Transport) -> Member | None:
         """Take in a connection, if its bytes can be read without its transport."""
         if not self._interval_s or transport.is_closing():
             return None
