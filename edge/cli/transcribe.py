@@ -39,9 +39,9 @@ def run(args: argparse.Namespace) -> int:
     from edge.asr.embedded import require_packages
     from edge.demo.recording import read_recording
 
-    recording = read_recording(args.file)
     if args.url is None:
         require_packages()
+    recording = read_recording(args.file)
     transcript = asyncio.run(_transcribe(recording, args.url, args.format == "txt"))
     if args.format != "txt":
         print(_formatted(transcript, args.format), end="", flush=True)
