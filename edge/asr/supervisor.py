@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Sequence
-from typing import Protocol
 
 import msgspec
 
@@ -21,9 +19,8 @@ from edge.asr.choice import Choice, Choices
 from edge.asr.interface import Final, Interim, Recognizer, StreamRequest
 from edge.asr.link import WARM_UP_MS, Link
 from edge.asr.observer import NoObserver, RecognizerObserver
-from edge.asr.seam import Seam
 from edge.asr.settings import SupervisorSettings
-from edge.asr.transcript import Transcript
+from edge.asr.teller import Teller, TranscriptListener
 from edge.audio.track import AudioTrack
 from edge.errors import RecognizerClosed, RecognizerError, RecognizerRefused
 from edge.logs import Repeats, get_logger
@@ -32,34 +29,8 @@ __all__ = ["Supervisor", "SupervisorSettings", "TranscriptListener"]
 
 _log = get_logger("edge.asr.supervisor")
 
-MOST_OPEN_ITEMS = 64
-"""Items without a final that are remembered."""
 PRE_ROLL_MS = 1000.0
 """Quiet before the first sound that a recognizer gets when it opens again."""
-
-
-class TranscriptListener(Protocol):
-    """What a supervisor tells its session; called on the event loop, must not block."""
-
-    def interim(self, transcript: Transcript) -> None:
-        """The text so far of something still being said."""
-        ...
-
-    def final(self, transcript: Transcript) -> None:
-        """The finished text of something said; finals of one connection come in spoken order."""
-        ...
-
-    def failed(self, error: RecognizerError) -> None:
-        """Every recognizer has refused for good; nothing follows. Called once at most."""
-        ...
-
-
-class Utterance(msgspec.Struct, frozen=True):
-    """How something that has no final yet is known outside."""
-
-    item_id: str
-    first_heard_ms: int
-    """Unix ms of its first interim."""
 
 
 class Supervisor:
@@ -91,6 +62,7 @@ class Supervisor:
         self._request = request
         self._listener = listener
         self._observer = observer or NoObserver()
+        self._teller = Teller(listener, self._observer)
         self._repeats = repeats or Repeats(_log)
         self._task: asyncio.Task[None] | None = None
         self._closings: set[asyncio.Task[None]] = set()
@@ -98,12 +70,6 @@ class Supervisor:
         self._link: Link | None = None
         self._permit: Permit | None = None
         self._choice: Choice | None = None
-        self._seam = Seam()
-        self._open: dict[str, Utterance] = {}
-        """What the current connection has begun to tell, by its item."""
-        self._interrupted: deque[Utterance] = deque()
-        """What earlier connections had begun to tell, as it was spoken: it will be told again."""
-        self._interrupted_until_ms = 0.0
         self._context: str | None = None
         self._uninterested: Link | None = None
         """The link that has no use for context."""
@@ -200,7 +166,7 @@ class Supervisor:
         self._idle = not self._owes_text()
 
     def _hear_sound(self) -> None:
-        self._seam.settle(self._track.end_ms - PRE_ROLL_MS)
+        self._teller.settle(self._track.end_ms - PRE_ROLL_MS)
         self._wake()
 
     async def _serve(self, choice: Choice) -> bool:
@@ -230,15 +196,15 @@ class Supervisor:
 
     async def _connect(self, link: Link, recognizer: Recognizer) -> RecognizerError | None:
         """Open a link where the last one left off; the error if that fails."""
-        seam, limit_s = self._seam, self._settings.connect_timeout_s
-        seam.begin(exact=recognizer.times == "exact")
-        source = self._track.source_at(seam.mark_ms)
+        teller, limit_s = self._teller, self._settings.connect_timeout_s
+        teller.begin(exact=recognizer.times == "exact")
+        source = self._track.source_at(teller.mark_ms)
         request = msgspec.structs.replace(self._request, source=source)
         if self._finish_by_s is not None:
             left_s = self._finish_by_s - time.monotonic()
             limit_s = min(limit_s, max(left_s / 3, 0.1))
         try:
-            await link.open(request, seam.mark_ms, limit_s)
+            await link.open(request, teller.mark_ms, limit_s)
         except RecognizerError as error:
             return error
         return None
@@ -257,7 +223,7 @@ class Supervisor:
             stable.cancel()
         if link.settled_ms is not None:
             self._prove()
-            self._seam.settle(link.settled_ms)
+            self._teller.settle(link.settled_ms)
             self._forget()
             self._idle = self._finish_by_s is None and not self._owes_text()
         return error
@@ -265,9 +231,7 @@ class Supervisor:
     def _leave(self, link: Link) -> None:
         """Let go of a link; what it had begun to tell will be told by the next one."""
         self._link = None
-        self._interrupted.extendleft(reversed(self._open.values()))
-        self._interrupted_until_ms = max(self._interrupted_until_ms, link.position_ms)
-        self._open.clear()
+        self._teller.interrupt(link.position_ms)
         link.release()
         closing = asyncio.get_running_loop().create_task(link.close())
         self._closings.add(closing)
@@ -314,72 +278,12 @@ class Supervisor:
         self._prove()
         try:
             if isinstance(event, Interim):
-                self._take_interim(link, event)
+                self._teller.interim(link, event)
             else:
-                self._take_final(link, event)
+                self._teller.final(link, event)
+                self._forget()
         except Exception:
             _log.exception("a transcript could not be handed on", track=self._request.track)
-
-    def _take_interim(self, link: Link, interim: Interim) -> None:
-        text = self._seam.interim(interim.text)
-        if not text.strip():
-            return
-        now_ms = time.time_ns() // 1_000_000
-        utterance = self._open.get(interim.item_id)
-        if utterance is None:
-            if len(self._open) >= MOST_OPEN_ITEMS:
-                del self._open[next(iter(self._open))]
-            utterance = self._utterance(interim.item_id, now_ms)
-            self._open[interim.item_id] = utterance
-        self._observer.received(link.provider, True)
-        mark_ms = self._seam.mark_ms
-        self._listener.interim(
-            Transcript(
-                provider=link.provider,
-                item_id=utterance.item_id,
-                text=text,
-                is_final=False,
-                start_ms=mark_ms,
-                end_ms=max(link.position_ms, mark_ms),
-                timestamp_unix_ms=now_ms,
-                confidence=interim.confidence,
-                language=interim.language,
-                speaker=interim.speaker,
-            )
-        )
-
-    def _take_final(self, link: Link, final: Final) -> None:
-        start_ms, end_ms = link.audio_ms(final.start_ms), link.audio_ms(final.end_ms)
-        dealt_ms = end_ms if final.dealt_ms is None else link.audio_ms(final.dealt_ms)
-        text = self._seam.final(start_ms, end_ms, dealt_ms, final.text)
-        link.cover(end_ms)
-        self._forget()
-        utterance = self._open.pop(final.item_id, None)
-        if not text.strip():
-            return
-        if utterance is None:
-            utterance = self._utterance(final.item_id, time.time_ns() // 1_000_000)
-        if end_ms >= self._interrupted_until_ms:
-            self._interrupted.clear()
-        self._observer.received(link.provider, False)
-        self._listener.final(
-            Transcript(
-                provider=link.provider,
-                item_id=utterance.item_id,
-                text=text,
-                is_final=True,
-                start_ms=start_ms,
-                end_ms=end_ms,
-                timestamp_unix_ms=utterance.first_heard_ms,
-                confidence=final.confidence,
-                language=final.language,
-                speaker=final.speaker,
-            )
-        )
-
-    def _utterance(self, item_id: str, now_ms: int) -> Utterance:
-        """Something new, or what an earlier connection had begun to tell under another id."""
-        return self._interrupted.popleft() if self._interrupted else Utterance(item_id, now_ms)
 
     def _tell_failed(self, error: RecognizerError) -> None:
         try:
@@ -388,7 +292,7 @@ class Supervisor:
             _log.exception("a failure could not be handed on", track=self._request.track)
 
     def _forget(self) -> None:
-        self._track.forget(self._seam.mark_ms - WARM_UP_MS)
+        self._track.forget(self._teller.mark_ms - WARM_UP_MS)
 
     def _is_done(self) -> bool:
         """Whether the track has ended and nothing that was said lacks its final."""
@@ -396,7 +300,7 @@ class Supervisor:
 
     def _owes_text(self) -> bool:
         """Whether something was said that has no final yet."""
-        return self._track.speech_since(self._seam.mark_ms)
+        return self._track.speech_since(self._teller.mark_ms)
 
     async def _sleep(self, seconds: float | None) -> None:
         """Until that has passed or something happens."""

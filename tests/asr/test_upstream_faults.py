@@ -1,6 +1,6 @@
 """No fault of a recognizer's service costs a word or doubles one.
 
-A few moments of every kind of fault; ``make faults`` tries fifty of each. Moments differ by seed.
+Every kind of fault once for each vendor; ``make faults`` tries fifty moments of each.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import pytest
 from edge.asr.link import Link
 from edge.asr.seam import Seam
 from edge.audio.track import AudioTrack
-from tests.asr.support.faults import KINDS, difference, disturbed
+from tests.asr.support.faults import FAULTS, KINDS, difference, disturbed
 from tests.asr.support.vendors import VENDORS
 from tests.asr.upstream_faults import run
 
-MOMENTS = 3
+MOMENTS = 1
 AT_ONCE = 9
 
 
@@ -25,8 +25,8 @@ async def test_whatever_happens_to_the_service_the_text_is_that_of_an_undisturbe
     vendor, backup = VENDORS[name]
     outcomes = await run(vendor, backup, KINDS, MOMENTS, AT_ONCE)
     assert [each for each in outcomes if each.lost or each.doubled] == []
-    struck = [each for each in outcomes if each.recovery_s is not None]
-    assert len(struck) >= len(outcomes) // 2, "the faults were felt"
+    struck = {each.kind for each in outcomes if each.recovery_s is not None}
+    assert struck >= set(FAULTS), "the faults were felt"
 
 
 async def test_the_count_sees_words_that_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
