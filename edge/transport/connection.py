@@ -154,7 +154,7 @@ class Connection(ReadingHalf):
             return
         others_wait = self._owner.turns_due
         first = 0 if others_wait and len(data) > BIG_READ_BYTES else SLICE
-        self._deliver(self._decode(data, first))
+        self._deliver(self._decode(data, first, self._taker))
         if self._held or self._decoder.pending:
             if others_wait:
                 self._settle()
