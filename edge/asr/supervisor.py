@@ -65,6 +65,7 @@ class Supervisor:
         self._teller = Teller(listener, self._observer)
         self._repeats = repeats or Repeats(_log)
         self._task: asyncio.Task[None] | None = None
+        self._is_over = False
         self._closings: set[asyncio.Task[None]] = set()
         """Connections that are being hung up; the next one does not wait for them."""
         self._link: Link | None = None
@@ -80,7 +81,7 @@ class Supervisor:
 
     def start(self) -> None:
         """Begin to connect; what the track holds by then is sent first. Later calls do nothing."""
-        if self._task is None:
+        if self._task is None and not self._is_over:
             self._task = asyncio.get_running_loop().create_task(
                 self._run(), name=f"supervisor {self._request.track}"
             )
@@ -128,10 +129,13 @@ class Supervisor:
 
     async def abort(self) -> None:
         """Close at once; no transcript follows. Safe at any time, any number of times."""
+        self._is_over = True
         task = self._task
         if task is not None:
             task.cancel()
             await asyncio.wait((task,))
+            # A task that was cancelled holds its frames by their traceback, and they hold this.
+            self._task = None
         if self._closings:
             await asyncio.wait(self._closings)
 

@@ -350,13 +350,19 @@ class LiveSession:
         except Exception as error:
             _log.error("a track could not be finished", tag=track.tag, exc_info=error)
         finally:
-            self._host.close_track(track)
+            self._close(track)
 
     async def _abort(self, track: LiveTrack, transcriber: Transcriber) -> None:
         try:
             await transcriber.abort()
         finally:
-            self._host.close_track(track)
+            self._close(track)
+
+    def _close(self, track: LiveTrack) -> None:
+        self._host.close_track(track)
+        # Its transcriber holds the track: together they would wait for the garbage collector,
+        # which comes after hundreds of tracks.
+        track.transcriber = None
 
     def _keep(self, ending: Coroutine[None, None, None], track: LiveTrack) -> None:
         task = asyncio.get_running_loop().create_task(ending)

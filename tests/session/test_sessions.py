@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -292,3 +294,21 @@ async def test_a_drain_takes_no_more_and_waits_for_nobody(place: Place) -> None:
     assert voice.done[-1] == "finish"
     assert place.sessions.attach(SessionRequest(session_id="m1"), Outlet(), "p") is None
     await place.sessions.stop()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_what_has_ended_is_freed_without_the_collector(place: Place, fails: bool) -> None:
+    """A track and its transcriber hold each other; the collector comes after hundreds of them."""
+    attachment, outlet = place.connect()
+    place.voice(attachment, "a")
+    voice = weakref.ref(place.host.voices.pop())
+    gc.collect()
+    gc.disable()
+    try:
+        if fails:
+            attachment.tracks["a"].broken(RuntimeError("gone"))
+        place.lose(attachment, outlet)
+        await place.until_left(0, 0)
+        assert voice() is None
+    finally:
+        gc.enable()
