@@ -12,7 +12,7 @@ cdef struct Entry:
 cdef class TrackStats:
     cdef public int64_t received, decoded, corrupt, late, duplicate, empty, unplayed, reordered
     cdef public int64_t lost, recovered_fec, concealed, silenced, skipped
-    cdef public int64_t silence_ms, jumps, restarts, container_faults, overflow_dropped_ms
+    cdef public int64_t silence_ms, jumps, restarts, container_faults, overflow_dropped_ms, shed_ms
 
 
 cdef class StepRing:

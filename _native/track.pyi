@@ -27,6 +27,7 @@ class TrackStats:
     restarts: int
     container_faults: int
     overflow_dropped_ms: int
+    shed_ms: int
 
 class StepRing:
     count: int

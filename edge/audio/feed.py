@@ -49,6 +49,10 @@ class SoundAlarm:
         else:
             track.forget(track.end_ms - self._keep_ms)
 
+    def shed(self, keep: int) -> int:
+        """Nothing is owed to anybody."""
+        return 0
+
     def flush(self) -> None:
         """Nothing was played, there is nothing to hand over."""
 
@@ -189,6 +193,21 @@ class Feed:
         """Steps were added to the track while this feed is live."""
         if self._ring.end >= self.due:
             self._play_newest()
+
+    def shed(self, keep: int) -> int:
+        """Pass over the oldest audio that is due, so that ``keep`` samples are left; how much."""
+        ring = self._ring
+        if self._cursor < ring.first:
+            self._pass_over_dropped()
+        passed = 0
+        while ring.end - self._position - passed > keep:
+            passed += ring.step(self._cursor).samples
+            self._cursor += 1
+        if passed:
+            self._position += passed
+            self._lead += passed
+            self._places.mark(self._position - self._lead, self._position)
+        return passed
 
     def _play_newest(self) -> None:
         ring = self._ring

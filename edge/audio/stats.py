@@ -20,6 +20,7 @@ So is every number that was skipped: ``lost == recovered_fec + concealed + silen
 * ``restarts``: times the packet numbers started anew without a word.
 * ``container_faults``: pages, blocks and packets of a container that were missing or damaged.
 * ``overflow_dropped_ms``: audio dropped, because too much was kept, before anything had played it.
+* ``shed_ms``: audio that no recognizer was given because the worker had no time to decode it.
 """
 
 from _native.track import TrackStats

@@ -141,6 +141,13 @@ class AudioTrack:
             feed.note()
         self._set_due()
 
+    def shed(self, keep_ms: float) -> None:
+        """Let the feeds pass over what is due, but for the newest ``keep_ms``: it came too late."""
+        passed = max(
+            (feed.shed(round(keep_ms) * _SAMPLES_PER_MS) for feed in self._live), default=0
+        )
+        self._stats.shed_ms += passed // _SAMPLES_PER_MS
+
     def restart(self, pcm: PcmFormat | None = None, *, container: Container | None = None) -> None:
         """The sender announced a new source under this tag: its numbers start anywhere.
 

@@ -256,10 +256,7 @@ class MediaReceiver:
         self._counts.audio_packets += packets
         self._counts.audio_bytes += size
         for track in intake.due:
-            try:
-                track.audio.play_due()
-            except Exception as error:
-                track.broken(error)
+            self._host.play(track)
         intake.due.clear()
         self._spend(events, time.monotonic())
 

@@ -26,6 +26,7 @@ from edge.session.interface import Offer, SessionOutlet, SessionRequest, SpokenL
 from edge.session.live import LiveTrack
 from edge.session.meters import Meters
 from edge.session.metronome import Metronome
+from edge.session.playout import Playout
 from edge.session.sessions import Sessions
 from edge.session.settings import SessionSettings
 from edge.transport.interface import Close, Receiver
@@ -87,7 +88,8 @@ class Gateway:
         self._meters = meters
         self._breakers = Breakers(supervision)
         meters.watch_dumps(dumps.counts)
-        self._metronome = Metronome(self._tick_failed)
+        self._metronome = Metronome(self._track_failed)
+        self._playout = Playout(self._track_failed)
         self._sessions = Sessions(settings, self, self._new_audio, meters)
         self._tracks = 0
         self._draining = False
@@ -110,6 +112,7 @@ class Gateway:
         """Release everything, after the last socket has closed; what still waits is aborted."""
         await self._sessions.stop()
         self._metronome.stop()
+        self._playout.stop()
         await self._recognizers.stop()
         await self.dumps.stop()
 
@@ -170,6 +173,10 @@ class Gateway:
             track.repeats,
         )
 
+    def play(self, track: LiveTrack) -> None:
+        """Let a track that is due play when its turn among all tracks comes."""
+        self._playout.add(track)
+
     def close_track(self, track: LiveTrack) -> None:
         """Forget a track that has finished."""
         self._tracks -= 1
@@ -191,7 +198,7 @@ class Gateway:
     def _new_audio(self, origin: MediaOrigin) -> AudioTrack:
         return AudioTrack(self._audio, origin)
 
-    def _tick_failed(self, track: object, error: BaseException) -> None:
+    def _track_failed(self, track: object, error: BaseException) -> None:
         if isinstance(track, LiveTrack):
             track.broken(error)
 

@@ -173,6 +173,10 @@ class SessionHost(Protocol):
         """
         ...
 
+    def play(self, track: LiveTrack) -> None:
+        """Let a track that is due play when its turn among all tracks comes."""
+        ...
+
     def release(self, attachment: Attachment, close: Close) -> None:
         """The connection is over, whatever the reason; called once for each attachment."""
         ...

@@ -23,6 +23,10 @@ _JUMPS = Counter("edgescribe_clock_jumps", "Times a session clock moved against 
 _CONTAINER_FAULTS = Counter(
     "edgescribe_container_faults", "Parts of Ogg and WebM streams that were missing or damaged"
 )
+_SHED_MS = Counter(
+    "edgescribe_audio_shed_milliseconds",
+    "Audio passed over because the worker had no time to decode it",
+)
 _OVERFLOW_MS = Counter(
     "edgescribe_overflow_dropped_milliseconds",
     "Audio dropped because no recognizer took it in time",
@@ -59,6 +63,7 @@ _TRACK_COUNTERS = {
     "jumps": _JUMPS,
     "container_faults": _CONTAINER_FAULTS,
     "overflow_dropped_ms": _OVERFLOW_MS,
+    "shed_ms": _SHED_MS,
 }
 _INGEST_COUNTERS = {
     "audio_packets": metrics.CLIENT_AUDIO_CHUNKS,
