@@ -155,12 +155,6 @@ class FunASRStream(ServiceStream):
             self._commits.append(received)
             self._pump()
 
-    async def drain(self) -> None:
-        self.commit()
-        while not (self._ended or self._is_settled):
-            self._settled.clear()
-            await self._settled.wait()
-
     async def close(self) -> None:
         if self._state == "running" and not self._ended:
             self._say(finish_task(self._task_id))

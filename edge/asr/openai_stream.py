@@ -112,11 +112,9 @@ class OpenAIStream(ServiceStream):
         self._update()
         return True
 
-    async def drain(self) -> None:
-        self.commit()
-        while not (self._ended or self._book.settled):
-            self._settled.clear()
-            await self._settled.wait()
+    @property
+    def _is_settled(self) -> bool:
+        return self._book.settled
 
     def _update(self) -> None:
         if not self._update_waits and not self._ended:

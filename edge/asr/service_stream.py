@@ -48,6 +48,13 @@ class ServiceStream(RecognizerStream):
     def backlog_ms(self) -> float:
         return self._outbox.queued_ms
 
+    async def drain(self) -> None:
+        """Commit, and wait until everything has been answered; see ``RecognizerStream``."""
+        self.commit()
+        while not (self._ended or self._is_settled):
+            self._settled.clear()
+            await self._settled.wait()
+
     async def close(self) -> None:
         self._end(None)
         await self._connection.close()
@@ -79,11 +86,18 @@ class ServiceStream(RecognizerStream):
 
     # For derived streams
 
+    @property
+    def _is_settled(self) -> bool:
+        """Whether ``drain`` may return; looked at again whenever ``_settled`` is set."""
+        return not self.turn_open
+
     def _listen(self) -> None:
         self._connection.listen(self)
 
     def _put(self, send: Callable[[_T], None], piece: _T, audio_ms: float) -> None:
-        """Send audio, or let it wait; ends the stream when too much waits."""
+        """Send audio, or let it wait; ends the stream when too much waits. No-op when ended."""
+        if self._ended:
+            return
         self._outbox.put(send, piece, audio_ms)
         if self._outbox.queued_ms > MOST_QUEUED_MS:
             self._end(RecognizerBusy(f"{self._name} takes audio more slowly than it is spoken"))

@@ -108,8 +108,11 @@ async def test_the_page_holds_a_whole_recognizer(tmp_path: Path) -> None:
 
 
 def test_the_example_is_short_and_complete() -> None:
+    """About sixty lines, not counting blank ones and docstrings."""
     module, entry = blocks()
-    code = [line for line in module.splitlines() if line.strip()]
-    assert len(code) <= 100
+    undocumented = re.sub(r'^ *""".*"""$', "", module, flags=re.M)
+    code = [line for line in undocumented.splitlines() if line.strip()]
+    assert '"""' not in undocumented
+    assert len(code) <= 65
     compile(module, "parrot.py", "exec")
     compile(entry, "entry", "exec")
