@@ -7,7 +7,6 @@ events (transcription sessions), and the older ``transcription_session.update`` 
 
 from __future__ import annotations
 
-import binascii
 from typing import Any, Literal
 
 import msgspec
@@ -20,13 +19,9 @@ RATE_HZ = 24000
 BYTES_PER_MS = RATE_HZ * 2 / 1000
 LOGPROBS = "item.input_audio_transcription.logprobs"
 COMMIT = b'{"type":"input_audio_buffer.commit"}'
-_APPEND_HEAD = b'{"type":"input_audio_buffer.append","audio":"'
-_APPEND_TAIL = b'"}'
-
-
-def append(pcm: bytes) -> bytes:
-    """The message that appends mono s16le audio at 24 kHz."""
-    return b"".join((_APPEND_HEAD, binascii.b2a_base64(pcm, newline=False), _APPEND_TAIL))
+APPEND_HEAD = b'{"type":"input_audio_buffer.append","audio":"'
+"""Mono s16le audio at 24 kHz follows, as base64, and ``APPEND_TAIL``."""
+APPEND_TAIL = b'"}'
 
 
 class AudioFormat(msgspec.Struct, frozen=True):

@@ -13,6 +13,8 @@ import msgspec
 
 from edge.asr.interface import Emit, Final
 from edge.asr.openai_events import (
+    APPEND_HEAD,
+    APPEND_TAIL,
     BYTES_PER_MS,
     COMMIT,
     COMMIT_EMPTY,
@@ -26,7 +28,6 @@ from edge.asr.openai_events import (
     SessionUpdated,
     SpeechStarted,
     SpeechStopped,
-    append,
     as_error,
     decode,
 )
@@ -126,7 +127,7 @@ class OpenAIStream(ServiceStream):
         self._connection.send_text(self._configure(self._context, UPDATE_ID))
 
     def _append(self, pcm: bytes) -> None:
-        self._connection.send_text(append(pcm))
+        self._connection.send_base64(APPEND_HEAD, pcm, APPEND_TAIL)
 
     def _take(self, message: bytes) -> None:
         try:

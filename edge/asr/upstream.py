@@ -236,6 +236,10 @@ class Upstream(asyncio.Protocol):
         """Send a text message, if ``is_writable``; nothing else is checked."""
         self._transport.write(frames.encode_masked(TEXT, message, next(_keys)))
 
+    def send_base64(self, head: bytes, data: bytes, tail: bytes) -> None:
+        """Send a text message of ``head``, ``data`` as base64 and ``tail``, like ``send_text``."""
+        self._transport.write(frames.encode_masked_base64(head, data, tail, next(_keys)))
+
     def send_binary(self, message: bytes) -> None:
         """Send a binary message, on the conditions of ``send_text``."""
         self._transport.write(frames.encode_masked(BINARY, message, next(_keys)))

@@ -18,7 +18,7 @@ from _native.sockets import MOST_BYTES, receive
 if TYPE_CHECKING:
     from edge.transport.reading import ReadingHalf
 
-SLOTS = 4
+SLOTS = 2
 BUSY_READS_PER_S = 40
 """From so many reads a second on rounds are cheaper than waking up."""
 SMALL_READ_BYTES = 4096

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from pathlib import Path
 
 import pytest
 
-from edge.asr.openai_events import COMMIT, Transcription, append, session_update
+from edge.asr.openai_events import (
+    APPEND_HEAD,
+    APPEND_TAIL,
+    COMMIT,
+    Transcription,
+    session_update,
+)
 from edge.asr.openai_realtime import SERVER_VAD
 from tests.asr.fakes.openai_endpoint import KEY, RATE_HZ, FakeOpenAI
 from tests.asr.support.tones import sentence
@@ -64,7 +71,7 @@ async def test_what_we_send_is_valid_to_the_official_types(client: Path) -> None
     messages = [
         session_update("ga", transcription, SERVER_VAD),
         session_update("ga", Transcription("whisper-1"), None),
-        append(bytes(4800)),
+        APPEND_HEAD + base64.b64encode(bytes(4800)) + APPEND_TAIL,
         COMMIT,
     ]
     told = await run(str(client), str(SCRIPT), "--validate", stdin=b"\n".join(messages))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -109,3 +111,25 @@ def test_reason_is_cut_between_characters(reason: str) -> None:
     whole = reason.encode("utf-8", "replace").decode()
     assert whole.startswith(kept)
     assert kept == whole or len(payload) >= 122
+
+
+@given(
+    st.binary(max_size=400),
+    st.binary(max_size=9),
+    st.binary(max_size=9),
+    st.binary(min_size=4, max_size=4),
+)
+def test_base64_in_a_frame_is_what_encoding_and_masking_one_after_the_other_give(
+    data: bytes, head: bytes, tail: bytes, key: bytes
+) -> None:
+    message = head + base64.b64encode(data) + tail
+    expected = frames.encode_masked(frames.TEXT, message, key)
+    assert frames.encode_masked_base64(head, data, tail, key) == expected
+
+
+def test_base64_of_a_long_batch_has_a_long_frame_head() -> None:
+    data = bytes(range(256)) * 400
+    expected = frames.encode_masked(frames.TEXT, b"<" + base64.b64encode(data) + b">", b"key!")
+    assert frames.encode_masked_base64(b"<", data, b">", b"key!") == expected
+    with pytest.raises(ValueError, match="4 bytes"):
+        frames.encode_masked_base64(b"", data, b"", b"123")
