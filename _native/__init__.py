@@ -1,4 +1,4 @@
-"""Native code: Opus, resampling, WebSocket frames, the media event envelope.
+"""Native code: Opus and its containers, resampling, WebSocket frames, the short way of a packet.
 
 Comes in: bytes. Goes out: bytes, numbers and typed errors. Anyone may call it; it imports nothing
 of this project, keeps no global state but resampling filters, and each extension has a stub beside
