@@ -27,16 +27,22 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
+from tests.asr.fakes.openai_objects import (
+    RATE_HZ,
+    beta_fault,
+    described,
+    error_object,
+    ga_fault,
+    logprobs,
+)
 from tests.asr.support.tones import FRAME_MS, loud_frames, words_in
 
 KEY = "sk-test-0123456789"
-RATE_HZ = 24000
 BYTES_PER_MS = RATE_HZ * 2 // 1000
 FRAME_BYTES = FRAME_MS * BYTES_PER_MS
 LEAST_COMMIT_MS = 100
 KERNEL_QUEUE_BYTES = 64 * 1024
 """Small, so that not reading is felt soon."""
-GA_SESSION = ("type", "audio", "include")
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
@@ -205,7 +211,7 @@ class _Session:
     async def run(self) -> None:
         if self._fault.strange is not None:
             await self._socket.send(self._fault.strange)
-        await self._send("session.created", session=_described({}))
+        await self._send("session.created", session=described({}))
         try:
             async for message in self._socket:
                 await self._take(message)
@@ -233,7 +239,7 @@ class _Session:
             await self._violated("invalid_value", f"unknown event {kind}")
 
     async def _configure(self, kind: str, session: Any) -> None:
-        fault = _beta_fault(session) if kind.startswith("transcription_") else _ga_fault(session)
+        fault = beta_fault(session) if kind.startswith("transcription_") else ga_fault(session)
         if fault:
             await self._violated("invalid_value", fault)
             return
@@ -241,9 +247,9 @@ class _Session:
         ga = session.get("audio", {}).get("input", session)
         self._vad = ga.get("turn_detection")
         if self._fault.error_after_ms == 0:
-            await self._send("error", error=_error(self._fault.error))
+            await self._send("error", error=error_object(self._fault.error))
             return
-        await self._send(kind.replace(".update", ".updated"), session=_described(session))
+        await self._send(kind.replace(".update", ".updated"), session=described(session))
 
     async def _append(self, audio: Any) -> None:
         try:
@@ -265,7 +271,7 @@ class _Session:
             self._socket.transport.abort()
         if fault.error_after_ms and heard_ms >= fault.error_after_ms and not self._fault_done:
             self._fault_done = True
-            await self._send("error", error=_error(fault.error))
+            await self._send("error", error=error_object(fault.error))
 
     async def _listen(self) -> None:
         """Server VAD over the frames that have come since the last time."""
@@ -303,7 +309,7 @@ class _Session:
         if held_ms < LEAST_COMMIT_MS:
             await self._send(
                 "error",
-                error=_error(
+                error=error_object(
                     {
                         "type": "invalid_request_error",
                         "code": "input_audio_buffer_commit_empty",
@@ -341,21 +347,21 @@ class _Session:
                     item_id=item,
                     content_index=0,
                     delta=delta,
-                    logprobs=_logprobs([delta]),
+                    logprobs=logprobs([delta]),
                 )
             await self._send(
                 f"{event}.completed",
                 item_id=item,
                 content_index=0,
                 transcript=text,
-                logprobs=_logprobs(text.split()),
+                logprobs=logprobs(text.split()),
                 usage={"type": "duration", "seconds": len(pcm) / BYTES_PER_MS / 1000},
             )
 
     async def _violated(self, code: str, message: str) -> None:
         self._heard.violations.append(message)
         problem = {"type": "invalid_request_error", "code": code, "message": message}
-        await self._send("error", error=_error(problem))
+        await self._send("error", error=error_object(problem))
 
     def _new_item(self) -> str:
         return f"item_{next(self._endpoint.items)}"
@@ -386,57 +392,8 @@ def _subprotocol(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprot
 def _answer(
     status: HTTPStatus, kind: str, message: str, headers: dict[str, str] | None = None
 ) -> Response:
-    body = json.dumps({"error": _error({"type": kind, "message": message})}).encode()
+    body = json.dumps({"error": error_object({"type": kind, "message": message})}).encode()
     sent = Headers(headers or {})
     sent["Content-Type"] = "application/json"
     sent["Content-Length"] = str(len(body))
     return Response(status.value, status.phrase, sent, body)
-
-
-def _error(members: dict[str, str | None]) -> dict[str, str | None]:
-    return {"type": "server_error", "code": None, "message": "", "param": None, **members}
-
-
-def _logprobs(tokens: Sequence[str]) -> list[dict[str, Any]]:
-    return [{"token": token, "logprob": -0.1, "bytes": list(token.encode())} for token in tokens]
-
-
-def _described(session: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "id": "sess_1",
-        "object": "realtime.transcription_session",
-        "type": "transcription",
-        **session,
-    }
-
-
-def _ga_fault(session: Any) -> str | None:
-    """What is wrong with the session of ``session.update``."""
-    if not isinstance(session, dict) or session.get("type") != "transcription":
-        return "session.type is not transcription"
-    if unknown := set(session) - set(GA_SESSION):
-        return f"unknown members {sorted(unknown)}"
-    given = session.get("audio", {}).get("input", {})
-    if given.get("format") != {"type": "audio/pcm", "rate": RATE_HZ}:
-        return "session.audio.input.format is not PCM at 24 kHz"
-    return _common_fault(given.get("transcription"), given.get("turn_detection"))
-
-
-def _beta_fault(session: Any) -> str | None:
-    """What is wrong with the session of ``transcription_session.update``."""
-    if not isinstance(session, dict) or session.get("input_audio_format") != "pcm16":
-        return "session.input_audio_format is not pcm16"
-    return _common_fault(session.get("input_audio_transcription"), session.get("turn_detection"))
-
-
-def _common_fault(transcription: Any, turn_detection: Any) -> str | None:
-    if not isinstance(transcription, dict) or not isinstance(transcription.get("model"), str):
-        return "no transcription model"
-    if any(not isinstance(value, str) for value in transcription.values()):
-        return "transcription members are not strings"
-    if turn_detection is not None and turn_detection.get("type") not in (
-        "server_vad",
-        "semantic_vad",
-    ):
-        return "unknown turn detection"
-    return None
