@@ -5,11 +5,19 @@
     ├── MissingDependency      an optional package is absent: which extra installs it
     ├── NoRecognizer           nothing can turn audio to text: what to set or install
     ├── DamagedDependency      a package's file is not the one expected: which, how to reinstall
-    └── RecognizerError        a recognizer connection failed: code, retryable
-        ├── RecognizerRefused      the service says no and would say it again (401, 403, 404, 4xx)
-        ├── RecognizerBusy         the service says "not now" (429, 5xx)
-        ├── RecognizerTimeout      a deadline passed
-        └── RecognizerClosed       the connection ended while audio was still wanted
+    ├── RecognizerError        a recognizer connection failed: code, retryable
+    │   ├── RecognizerRefused      the service says no and would say it again (401, 403, 404, 4xx)
+    │   ├── RecognizerBusy         the service says "not now" (429, 5xx)
+    │   ├── RecognizerTimeout      a deadline passed
+    │   └── RecognizerClosed       the connection ended while audio was still wanted
+    └── StoreError             the session store did not do what was asked: retryable
+        ├── StaleFence             somebody opened the track again: stop writing it
+        ├── HistoryLost            the log is not the one that was written: a new epoch has begun
+        ├── Conflict               a record has another version: read it again
+        ├── SessionDeleted         the session was deleted and takes nothing more
+        ├── StoreBusy              too much waits to be written: nothing was done
+        ├── StoreUnavailable       no answer in time: whether it was done is not known
+        └── StoreDamaged           the database cannot be read
 
 A module's own errors (a port that is taken, a file that cannot be read) derive from the first one.
 Messages say what is wrong, where, and what to do. They never hold keys, tokens or transcripts.
@@ -99,3 +107,61 @@ class RecognizerClosed(RecognizerError):
     """The service closed the connection while audio was still wanted."""
 
     code = "closed"
+
+
+class StoreError(EdgescribeError):
+    """The session store did not do what was asked; ``retryable``: asking again may succeed."""
+
+    retryable = False
+
+
+class StaleFence(StoreError):
+    """A newer holder has opened the track; this one must stop and close its client (4009)."""
+
+    def __init__(self, session: str, track: str, fence: int, current: int) -> None:
+        self.fence = fence
+        self.current = current
+        super().__init__(
+            f"track {track!r} of session {session!r} was taken over: "
+            f"fence {fence} is not the current {current}"
+        )
+
+
+class HistoryLost(StoreError):
+    """The session's log was lost, rolled back or cleared; open the track again to go on."""
+
+    def __init__(self, session: str, epoch: str) -> None:
+        self.epoch = epoch
+        super().__init__(f"the log of session {session!r} is another one now: epoch {epoch}")
+
+
+class Conflict(StoreError):
+    """A record was changed by somebody else; ``version`` (0: none) and ``body`` are there now."""
+
+    def __init__(self, key: str, version: int, body: bytes) -> None:
+        self.version = version
+        self.body = body
+        super().__init__(f"record {key!r} has version {version}")
+
+
+class SessionDeleted(StoreError):
+    """The session was deleted; its name is free again when the tombstone has expired."""
+
+    def __init__(self, session: str) -> None:
+        super().__init__(f"session {session!r} was deleted")
+
+
+class StoreBusy(StoreError):
+    """The bounded queue in front of the store is full; nothing was done."""
+
+    retryable = True
+
+
+class StoreUnavailable(StoreError):
+    """The store did not answer in time or cannot be reached; a write may have happened."""
+
+    retryable = True
+
+
+class StoreDamaged(StoreError):
+    """The database is there but cannot be read."""
