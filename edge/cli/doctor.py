@@ -102,11 +102,10 @@ def _shadows() -> Iterator[Finding]:
 def _libopus() -> Finding:
     mend = "apt-get install libopus-dev pkg-config  /  brew install opus pkg-config, then reinstall"
     try:
-        from _native import envelope, frames, opus
+        from _native import opus
     except ImportError as error:
         return Finding("libopus", str(error), mend)
-    modules = ", ".join(module.__name__ for module in (opus, frames, envelope))
-    return Finding("libopus", f"{opus.version()}{_loaded_from('libopus')} ({modules})")
+    return Finding("libopus", f"{opus.version()}{_loaded_from('libopus')}")
 
 
 def _loaded_from(library: str) -> str:
