@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "edge.session.attachment",
         "edge.session.interface",
         "edge.session.live",
+        "edge.session.names",
         "edge.transport.interface",
         *COMMON,
     ),

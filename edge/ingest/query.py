@@ -6,6 +6,8 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from edge.session.names import name_problem
+
 MAX_TAG_CHARACTERS = 128
 ENCODINGS = ("opus", "ogg-opus", "webm")
 
@@ -53,12 +55,15 @@ def parse_media_query(query: str) -> MediaQuery | str:
                 f'Invalid tag: "{tag[:50]}..." exceeds maximum length of {MAX_TAG_CHARACTERS} '
                 f"characters (actual: {len(tag)})"
             )
+    session_id = values.get("sessionId") or None
+    if session_id is not None and (problem := name_problem(session_id)):
+        return f"Invalid sessionId parameter: {problem}; leave it out or send another name"
 
     def is_true(name: str) -> bool:
         return values.get(name) == "true"
 
     return MediaQuery(
-        session_id=values.get("sessionId") or None,
+        session_id=session_id,
         language=values.get("lang") or None,
         provider=(values.get("provider") or "").lower() or None,
         encoding=encoding,

@@ -219,6 +219,9 @@ async def test_a_named_provider_is_used_in_any_case(shared: Server) -> None:
         ("/transcribe?sendBack=1", 400, "No transcription output method specified"),
         ("/elsewhere?encoding=pcm", 400,
          'Invalid encoding parameter: "pcm". Valid values are: opus, ogg-opus, webm'),
+        ("/transcribe?sendBack=true&sessionId=m%0D%0A1", 400,
+         "Invalid sessionId parameter: it holds a control character;"
+         " leave it out or send another name"),
     ],
 )  # fmt: skip
 async def test_a_refused_upgrade_is_a_bare_status_line_and_a_body(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
 
 from edge.ingest.query import MediaQuery, parse_media_query
@@ -43,3 +45,27 @@ def test_an_over_long_tag_is_quoted_in_part_with_its_length() -> None:
     assert parse_media_query("tag=" + "x" * 129) == (
         f'Invalid tag: "{"x" * 50}..." exceeds maximum length of 128 characters (actual: 129)'
     )
+
+
+@pytest.mark.parametrize(
+    ("session_id", "reason"),
+    [
+        ("x" * 257, "it has 257 bytes of UTF-8, 1 to 256 are allowed"),
+        ("%C3%A9" * 129, "it has 258 bytes of UTF-8, 1 to 256 are allowed"),
+        ("m%0A1", "it holds a control character"),
+        ("m%00", "it holds a control character"),
+        ("%7F", "it holds a control character"),
+        ("%C2%85", "it holds a control character"),
+    ],
+)
+def test_a_name_that_no_session_can_have_is_refused_with_the_reason(
+    session_id: str, reason: str
+) -> None:
+    assert parse_media_query("sendBack=true&sessionId=" + session_id) == (
+        f"Invalid sessionId parameter: {reason}; leave it out or send another name"
+    )
+
+
+@pytest.mark.parametrize("session_id", ["x" * 256, "\u00e9" * 128, "a b/../c", "\u202e"])
+def test_any_other_name_up_to_256_bytes_is_taken(session_id: str) -> None:
+    assert parse_media_query("sessionId=" + quote(session_id)) == MediaQuery(session_id=session_id)

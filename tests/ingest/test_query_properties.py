@@ -8,6 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edge.ingest.query import ENCODINGS, MAX_TAG_CHARACTERS, MediaQuery, parse_media_query
+from edge.session.names import name_problem
 
 NAMES = (
     "sessionId", "lang", "provider", "encoding", "tag", "sendBack", "sendBackInterim",
@@ -27,7 +28,7 @@ pairs = st.lists(
 def test_any_text_gives_a_query_or_one_reason(query: str) -> None:
     answer = parse_media_query(query)
     if isinstance(answer, str):
-        assert answer.startswith(("Invalid encoding parameter", "Invalid tag"))
+        assert answer.startswith(("Invalid encoding parameter", "Invalid tag", "Invalid sessionId"))
         answer.encode()
     else:
         assert answer.encoding in ENCODINGS
@@ -41,8 +42,12 @@ def test_the_first_value_of_each_name_counts(given_pairs: list[tuple[str, str]])
         assert isinstance(answer, str)
         assert encoding in answer
         return
+    session_id = first.get("sessionId") or None
+    if session_id is not None and name_problem(session_id):
+        assert isinstance(answer, str) and "sessionId" in answer
+        return
     assert answer == MediaQuery(
-        session_id=first.get("sessionId") or None,
+        session_id=session_id,
         language=first.get("lang") or None,
         provider=first.get("provider", "").lower() or None,
         encoding=encoding,
