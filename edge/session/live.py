@@ -79,13 +79,12 @@ class LiveTrack:
 
     def failed(self, error: RecognizerError) -> None:
         """No recognizer will take this tag."""
-        self._session.refuse(self.owner, self.tag, "recognizer_failed", str(error))
+        self._session.fail(self, str(error))
 
     def broken(self, error: BaseException) -> None:
         """A fault of ours on this tag's way; the other tags go on."""
         self.repeats.note("a track broke", "error", tag=self.tag, exc_info=error)
-        message = "The gateway failed on this tag"
-        self._session.refuse(self.owner, self.tag, "recognizer_failed", message)
+        self._session.fail(self, "The gateway failed on this tag")
 
 
 class LiveSession:
@@ -139,6 +138,11 @@ class LiveSession:
         return self._settings.session_resume_enabled and self.request.session_id is not None
 
     @property
+    def inherits(self) -> bool:
+        """Whether it has tracks that no connection feeds."""
+        return bool(self._inherited)
+
+    @property
     def is_over(self) -> bool:
         """Whether its clients have ended it: who comes now begins another."""
         return bool(self.attachments) and all(each.ended for each in self.attachments)
@@ -181,7 +185,7 @@ class LiveSession:
             missed.popleft()
 
     def give_up(self) -> None:
-        """A client did not come back in time and others are there: end the tracks it left."""
+        """A client did not go on with all its tracks in time: end those it left."""
         self._heir = self.attachments[-1]
         self.catch_up(self._heir)
         self._finish_tracks(self._inherited, self._settings.finish_deadline_s)
@@ -240,6 +244,16 @@ class LiveSession:
         transcriber.start()
         return track
 
+    def fail(self, track: LiveTrack, message: str) -> None:
+        """No transcripts will come of a track: refuse its tag, unless a newer track has that."""
+        running = track.owner.tracks if track.owner else self._inherited
+        if running.get(track.tag) is not track and any(
+            other.tag == track.tag for other in self._tracks()
+        ):
+            self.repeats.note("a track failed while it ended", reason=message)
+            return
+        self.refuse(track.owner, track.tag, "recognizer_failed", message)
+
     def refuse(self, owner: Attachment | None, tag: str, code: str, message: str) -> None:
         """Take no more audio of a tag and say so once; a running track is closed."""
         track = owner.tracks.pop(tag, None) if owner else None
@@ -263,9 +277,12 @@ class LiveSession:
             end_ms=timeline.map_ms(transcript.end_ms),
         )
         target = track.owner or self._heir
+        was_open = target is not None and target.outlet.is_open
         sent = False
-        if target is not None and target.outlet.is_open:
+        if target is not None and was_open:
             sent = target.outlet.transcript(line)
+            if transcript.is_final and not (sent or target.outlet.is_open):
+                self._wait(line)  # its outbox was full, which closed it
         elif self._newest is not None and self._newest.record(line):
             self._wait(line)
         self._host.delivered(track, transcript, sent=sent)

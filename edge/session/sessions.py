@@ -89,6 +89,8 @@ class Sessions:
             self._meters.session_reattached()
         before = len(session.attachments)
         attachment = session.attach(outlet, time.monotonic())
+        if session.inherits:
+            self._await(session)
         self._beside += max(0, len(session.attachments) - 1) - max(0, before - 1)
         self._detached.discard(session)
         self._active.add(session)
@@ -141,18 +143,19 @@ class Sessions:
             self._by_id[request.session_id] = session
         return session
 
-    def _await(self, session: LiveSession, close: Close) -> None:
+    def _await(self, session: LiveSession, close: Close | None = None) -> None:
+        """Wait for a client lost by this ``close``; without one for it to go on with its tags."""
         if grace := self._graces.pop(session, None):
             grace.cancel()
         self._graces[session] = asyncio.get_running_loop().call_later(
             self._settings.resume_grace_s, self._give_up, session, close
         )
 
-    def _give_up(self, session: LiveSession, close: Close) -> None:
+    def _give_up(self, session: LiveSession, close: Close | None) -> None:
         del self._graces[session]
         if session.attachments:
             session.give_up()
-        else:
+        elif close is not None:
             self._retire(session, close)
 
     def _retire(self, session: LiveSession, close: Close) -> None:

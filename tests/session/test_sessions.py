@@ -12,6 +12,7 @@ import pytest
 from edge.asr.transcript import Transcript
 from edge.audio.settings import TrackSettings
 from edge.audio.track import AudioTrack
+from edge.errors import RecognizerRefused
 from edge.ingest.counts import IngestCounts
 from edge.session.attachment import Attachment
 from edge.session.interface import SessionRequest, SpokenLine, TagFailure
@@ -28,6 +29,7 @@ class Outlet:
     """A client's end: what it got, in order."""
 
     def __init__(self, takes: int = 1000) -> None:
+        self.is_full = False
         self.got: list[str] = []
         self.recorded: list[str] = []
         self.is_open = True
@@ -35,6 +37,9 @@ class Outlet:
         self._takes = takes
 
     def transcript(self, line: SpokenLine) -> bool:
+        if self.is_full:
+            self.is_open = False
+            return False
         self.got.append(line.transcript.text)
         return True
 
@@ -205,6 +210,64 @@ async def test_a_tag_that_fails_while_its_client_is_away_is_told_on_its_return(
     place.lose(attachment, outlet)
     await place.until_left(0, 0)
     assert voice.done[-1] == "abort"
+
+
+async def test_a_final_that_a_slow_client_could_not_be_sent_any_more_is_kept(
+    place: Place,
+) -> None:
+    """A full outbox closes the connection while it is being written to."""
+    attachment, outlet = place.connect()
+    voice = place.voice(attachment, "a")
+    voice.say("sent")
+    outlet.is_full = True
+    voice.say("refused")
+    voice.say("after it")
+    place.sessions.release(attachment, LOST)
+    back, again = place.connect()
+    assert (outlet.got, again.got) == (["sent"], ["refused", "after it"])
+    place.lose(back, again)
+    await place.until_left(0, 0)
+
+
+async def test_a_track_that_fails_while_it_ends_leaves_its_tag_to_the_next_one(
+    place: Place,
+) -> None:
+    """A client that speaks on after its session-end has a new track under the tag."""
+    attachment, outlet = place.connect()
+    older = attachment.track("a")
+    assert older is not None
+    ending = asyncio.ensure_future(attachment.finish(1.0))
+    await asyncio.sleep(0)
+    newer = place.voice(attachment, "a")
+    older.failed(RecognizerRefused("no such model"))
+    await ending
+    assert place.voice(attachment, "a") is newer and "abort" not in newer.done
+    assert outlet.got == []
+    place.lose(attachment, outlet)
+    await place.until_left(0, 0)
+    assert place.host.open == 0
+
+
+async def test_tags_a_client_does_not_go_on_with_end_after_the_grace_period(
+    place: Place,
+) -> None:
+    """However often a conference returns, those who left it leave no tracks behind."""
+    attachment, outlet = place.connect()
+    gone, stays = place.voice(attachment, "gone"), place.voice(attachment, "stays")
+    place.lose(attachment, outlet)
+    attachment, outlet = place.connect()
+    assert place.voice(attachment, "stays") is stays
+    gone.say("the rest")
+    async with asyncio.timeout(5):
+        while "finish" not in gone.done:
+            await asyncio.sleep(0.01)
+    assert (outlet.got, place.host.open, place.sessions.active) == (["the rest"], 1, 1)
+    place.voice(attachment, "stays").say("on")
+    assert place.voice(attachment, "gone") is not gone, "who speaks again has a new track"
+    assert outlet.got[-1] == "on" and "finish" not in stays.done
+    place.lose(attachment, outlet)
+    await place.until_left(0, 0)
+    assert place.host.open == 0
 
 
 async def test_who_shares_a_session_gets_what_is_said_on_its_own_tags(place: Place) -> None:
