@@ -36,6 +36,10 @@ TAKEOVERS_WITHIN_S = 10.0
 """After so many takeovers within so long the clients are two: both stay."""
 
 
+AHEAD_MS = 1000.0
+"""A burst after a stall of the network is no more than this as a rule."""
+
+
 class LiveTrack:
     """One tag's audio and recognizer; the listener of its supervisor."""
 
@@ -43,6 +47,7 @@ class LiveTrack:
         "_session",
         "audio",
         "intake",
+        "opened_s",
         "others_said",
         "owner",
         "packet",
@@ -60,6 +65,7 @@ class LiveTrack:
             self.audio.restart(container=container)
         self.packet = self.audio.packet
         self.intake = self.audio.intake
+        self.opened_s = time.monotonic()
         self.others_said = ""
         """The newest words of the other tags, where recognizers are told of them."""
         self.transcriber: Transcriber | None = None
@@ -68,6 +74,10 @@ class LiveTrack:
     def repeats(self) -> Repeats:
         """What its session logs of failures."""
         return self._session.repeats
+
+    def is_ahead(self, now_s: float) -> bool:
+        """Whether its sender is well ahead of real time."""
+        return self.audio.end_ms > 1000 * (now_s - self.opened_s) + AHEAD_MS
 
     def interim(self, transcript: Transcript) -> None:
         """An utterance of this tag has new text so far."""

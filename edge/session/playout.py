@@ -4,7 +4,8 @@ Decoding is nearly all that a worker does. It is done in slices between turns of
 that a transcript never waits for more than one of them. When there is more to decode than there is
 time for, tracks wait longer and longer: one that has waited too long passes over the oldest audio
 that it owes its recognizer. So a worker that is asked too much loses audio, evenly and counted, but
-does not fall behind.
+does not fall behind. A sender that is ahead of real time, with a recording say, loses nothing: its
+audio is played at once, so that it is read no faster than it is decoded.
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ class Playable(Protocol):
     @property
     def audio(self) -> Audio: ...
 
+    def is_ahead(self, now_s: float) -> bool:
+        """Whether more audio has come than time has passed."""
+        ...
+
 
 class Playout:
     """The queue of one worker. A track that raises is reported; the others never notice."""
@@ -51,10 +56,14 @@ class Playout:
         """Tracks and since when they wait, the oldest first."""
 
     def add(self, track: Playable) -> None:
-        """Let a track play when its turn comes; it may wait already."""
+        """Let a track play when its turn comes, or at once if it is ahead; it may wait already."""
+        now_s = self._clock()
+        if track.is_ahead(now_s):
+            self._play(track)
+            return
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self._play_some)
-        self._waiting.setdefault(track, self._clock())
+        self._waiting.setdefault(track, now_s)
 
     def stop(self) -> None:
         """Let all tracks go."""
@@ -66,13 +75,16 @@ class Playout:
         while waiting:
             track = next(iter(waiting))
             late = self._clock() - waiting.pop(track) > LATE_S
-            try:
-                if late:
-                    track.audio.shed(KEPT_MS)
-                track.audio.play_due()
-            except Exception as error:
-                self._on_error(track, error)
+            self._play(track, late=late)
             if time.perf_counter() >= ends_s:
                 break
         if waiting:
             asyncio.get_running_loop().call_soon(self._play_some)
+
+    def _play(self, track: Playable, *, late: bool = False) -> None:
+        try:
+            if late:
+                track.audio.shed(KEPT_MS)
+            track.audio.play_due()
+        except Exception as error:
+            self._on_error(track, error)

@@ -34,8 +34,12 @@ class FakeAudio:
 
 
 class Track:
-    def __init__(self, audio: FakeAudio) -> None:
+    def __init__(self, audio: FakeAudio, *, ahead: bool = False) -> None:
         self.audio = audio
+        self._ahead = ahead
+
+    def is_ahead(self, now_s: float) -> bool:
+        return self._ahead
 
 
 async def test_all_play_and_the_event_loop_runs_between_slices() -> None:
@@ -77,6 +81,17 @@ async def test_one_that_waited_too_long_sheds_first() -> None:
         await asyncio.sleep(0)
     assert late.audio.calls == [f"shed all but {KEPT_MS:g}", "play"]
     assert prompt.audio.calls == ["play"]
+
+
+async def test_one_that_is_ahead_of_real_time_plays_at_once_and_sheds_nothing() -> None:
+    now_s = 0.0
+    playout = Playout(lambda track, error: None, clock=lambda: now_s)
+    recording = Track(FakeAudio(), ahead=True)
+    playout.add(recording)
+    assert recording.audio.calls == ["play"]
+    now_s = 2 * LATE_S
+    playout.add(recording)
+    assert recording.audio.calls == ["play", "play"]
 
 
 def test_what_is_shed_is_counted_and_times_stay_right() -> None:
