@@ -15,7 +15,7 @@ from tests.asr.fakes.common import FakeService
 from tests.asr.fakes.deepgram_endpoint import KEY, FakeDeepgram
 from tests.asr.fakes.flux_endpoint import FakeFlux
 from tests.asr.support.tones import packets, sentence, silence
-from tests.support.foreign import foreign_python
+from tests.support.foreign import foreign_python, output_of
 
 SCRIPT = Path(__file__).parent / "support" / "deepgram_client.py"
 REQUIREMENTS = ("deepgram-sdk>=7.17",)
@@ -28,18 +28,6 @@ async def client(request: pytest.FixtureRequest) -> Path:
     cache = request.config.cache
     assert cache is not None
     return await asyncio.to_thread(foreign_python, cache, "deepgram", REQUIREMENTS)
-
-
-async def run(*command: str, stdin: bytes = b"") -> str:
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, errors = await asyncio.wait_for(process.communicate(stdin), 60)
-    assert process.returncode == 0, errors.decode()
-    return output.decode()
 
 
 class Talk:
@@ -55,7 +43,7 @@ class Talk:
         """What the fake said to it."""
         self._file.write_bytes(b"".join(messages))
         told = json.dumps({**options, "sizes": [len(message) for message in messages]})
-        output = await run(
+        output = await output_of(
             str(self._client), str(SCRIPT), version, service.url, KEY, str(self._file), told
         )
         answer: list[dict[str, Any]] = json.loads(output)
@@ -149,7 +137,7 @@ async def test_what_we_send_is_valid_to_the_official_types(client: Path) -> None
         "v2": (flux_events.FORCE_END_TURN, flux_events.CLOSE_STREAM),
     }
     lines = [f"{version} {text.decode()}" for version in messages for text in messages[version]]
-    told = await run(str(client), str(SCRIPT), "validate", stdin="\n".join(lines).encode())
+    told = await output_of(str(client), str(SCRIPT), "validate", stdin="\n".join(lines).encode())
     assert told.split() == [
         "ListenV1KeepAlive",
         "ListenV1Finalize",

@@ -13,7 +13,7 @@ from edge.asr.funasr_events import finish_task, parameters, run_task
 from tests.asr.fakes.common import Fault
 from tests.asr.fakes.funasr_endpoint import KEY, RATE_HZ, FakeFunASR
 from tests.asr.support.tones import sentence, silence
-from tests.support.foreign import foreign_python
+from tests.support.foreign import foreign_python, output_of
 
 SCRIPT = Path(__file__).parent / "support" / "dashscope_client.py"
 REQUIREMENTS = ("dashscope>=1.25",)
@@ -34,14 +34,8 @@ async def recognize(
     """What the official client tells of this speech."""
     path = folder / "speech.pcm"
     path.write_bytes(speech)
-    process = await asyncio.create_subprocess_exec(
-        *(str(client), str(SCRIPT), endpoint.address, key, str(path), "3200"),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, errors = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode == 0, errors.decode()
-    told: dict[str, Any] = json.loads(output.decode().splitlines()[-1])
+    output = await output_of(str(client), str(SCRIPT), endpoint.address, key, str(path), "3200")
+    told: dict[str, Any] = json.loads(output.splitlines()[-1])
     return told
 
 

@@ -19,7 +19,7 @@ from edge.asr.openai_events import (
 from edge.asr.openai_realtime import SERVER_VAD
 from tests.asr.fakes.openai_endpoint import KEY, RATE_HZ, FakeOpenAI
 from tests.asr.support.tones import sentence
-from tests.support.foreign import foreign_python
+from tests.support.foreign import foreign_python, output_of
 
 SCRIPT = Path(__file__).parent / "support" / "official_client.py"
 REQUIREMENTS = ("openai[realtime]>=2.0",)
@@ -34,25 +34,13 @@ async def client(request: pytest.FixtureRequest) -> Path:
     return await asyncio.to_thread(foreign_python, cache, "openai", REQUIREMENTS)
 
 
-async def run(*command: str, stdin: bytes = b"") -> str:
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, errors = await asyncio.wait_for(process.communicate(stdin), 60)
-    assert process.returncode == 0, errors.decode()
-    return output.decode()
-
-
 async def test_the_official_client_is_served_by_the_fake(client: Path, tmp_path: Path) -> None:
     """Its typed events cover the session, speech found, commits, deltas, finals and errors."""
     speech = tmp_path / "speech.pcm"
     speech.write_bytes(sentence("alpha bravo", RATE_HZ, pause_ms=360))
     async with FakeOpenAI() as endpoint:
         base = endpoint.url.partition("/realtime")[0]
-        told = json.loads(await run(str(client), str(SCRIPT), base, KEY, str(speech)))
+        told = json.loads(await output_of(str(client), str(SCRIPT), base, KEY, str(speech)))
         heard = endpoint.connections[0]
 
     assert told["transcripts"] == ["alpha", "bravo"]
@@ -74,7 +62,7 @@ async def test_what_we_send_is_valid_to_the_official_types(client: Path) -> None
         APPEND_HEAD + base64.b64encode(bytes(4800)) + APPEND_TAIL,
         COMMIT,
     ]
-    told = await run(str(client), str(SCRIPT), "--validate", stdin=b"\n".join(messages))
+    told = await output_of(str(client), str(SCRIPT), "--validate", stdin=b"\n".join(messages))
     assert told.split() == [
         "SessionUpdateEvent",
         "SessionUpdateEvent",

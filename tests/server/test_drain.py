@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,8 +13,10 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.asr.fakes.openai_endpoint import KEY, FakeOpenAI, Fault
 from tests.support.server import Server, running, wait_until
-from tests.support.speech import speech_packets
+from tests.support.speech import speak
 
+A_SECOND = 50
+"""Packets, and no pause after them."""
 SAID = "it was the best of times"
 
 
@@ -40,18 +41,6 @@ async def gateway(
             yield server
 
 
-async def speak(client: ClientConnection, tag: str = "a") -> None:
-    """One second of speech, and no pause after it."""
-    for number, packet in enumerate(speech_packets(50)):
-        media = {
-            "tag": tag,
-            "chunk": str(number),
-            "timestamp": str(number * 960),
-            "payload": base64.b64encode(packet).decode(),
-        }
-        await client.send(json.dumps({"event": "media", "media": media}))
-
-
 async def rest_of(client: ClientConnection) -> tuple[list[dict[str, object]], int]:
     """All messages until the close, and its code."""
     messages = []
@@ -71,7 +60,7 @@ async def tracks(server: Server) -> int:
 async def test_the_last_final_comes_before_the_goodbye() -> None:
     async with gateway(1.0) as server:
         client = await connect(server.transcribe_url + "&sessionId=one")
-        await speak(client)
+        await speak(client, "a", A_SECOND)
         while await tracks(server) != 1:
             await asyncio.sleep(0.02)
         server.process.terminate()
@@ -85,7 +74,7 @@ async def test_the_last_final_comes_before_the_goodbye() -> None:
 async def test_a_stopping_gateway_takes_nothing_new_but_is_alive() -> None:
     async with gateway(2.0) as server:
         client = await connect(server.transcribe_url)
-        await speak(client)
+        await speak(client, "a", A_SECOND)
         while await tracks(server) != 1:
             await asyncio.sleep(0.02)
         server.process.terminate()
@@ -111,7 +100,7 @@ async def test_a_stopping_gateway_takes_nothing_new_but_is_alive() -> None:
 async def test_a_recognizer_that_never_answers_cannot_hold_a_stop_up() -> None:
     async with gateway(600.0, "--set", "drain_deadline_s=0.5") as server:
         client = await connect(server.transcribe_url)
-        await speak(client)
+        await speak(client, "a", A_SECOND)
         while await tracks(server) != 1:
             await asyncio.sleep(0.02)
         server.process.terminate()
@@ -126,7 +115,7 @@ async def test_a_stop_ends_what_it_no_longer_waits_for(fault: Fault, stays: bool
     """No task is left to the closing event loop, which would log errors about it."""
     async with gateway(0.0, "--set", "drain_deadline_s=0.5", fault=fault) as server:
         client = await connect(server.transcribe_url)
-        await speak(client)
+        await speak(client, "a", A_SECOND)
         while await tracks(server) != 1:
             await asyncio.sleep(0.02)
         if not stays:

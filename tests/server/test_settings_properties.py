@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edge.errors import SettingError
@@ -51,6 +51,7 @@ def test_a_file_is_taken_or_refused_with_its_table_and_name(values: dict[Setting
             assert str(path) in str(error)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200) | texts.map(str.encode))
 @example(b"[" * 5000)
 @example(b"a" + b".a" * 5000 + b"=1")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import os
 import signal
@@ -18,21 +17,11 @@ from websockets.exceptions import ConnectionClosed
 from tests.asr.fakes.openai_endpoint import KEY, FakeOpenAI, Fault
 from tests.asr.support.embedded import requires_embedded
 from tests.support.server import STOP_WITHIN_S, Server, running, wait_until
-from tests.support.speech import speech_packets
+from tests.support.speech import speak
 
 SPEAKERS = 6
-
-
-async def speak(client: ClientConnection, tag: str) -> None:
-    """Half a second of speech, and no pause after it."""
-    for number, packet in enumerate(speech_packets(25)):
-        media = {
-            "tag": tag,
-            "chunk": str(number),
-            "timestamp": str(number * 960),
-            "payload": base64.b64encode(packet).decode(),
-        }
-        await client.send(json.dumps({"event": "media", "media": media}))
+HALF_A_SECOND = 25
+"""Packets, and no pause after them."""
 
 
 @asynccontextmanager
@@ -42,8 +31,8 @@ async def in_service(server: Server) -> AsyncIterator[list[ClientConnection]]:
         await connect(f"{server.transcribe_url}&sessionId=s{number}") for number in range(SPEAKERS)
     ]
     for client in clients:
-        await speak(client, "a")
-        await speak(client, "b")
+        await speak(client, "a", HALF_A_SECOND)
+        await speak(client, "b", HALF_A_SECOND)
 
     def all_taken() -> bool:
         return bool(json.loads(server.get("/status").body)["tracks"] == 2 * SPEAKERS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import shutil
 import subprocess
@@ -48,6 +49,19 @@ def foreign_python(cache: pytest.Cache, name: str, requirements: Sequence[str]) 
         _run(name, [str(python), "-m", "pip", "install", "--quiet", *requirements])
     complete.touch()
     return python
+
+
+async def output_of(*command: str, stdin: bytes = b"") -> str:
+    """What a command prints; it has to end well, within a minute."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = await asyncio.wait_for(process.communicate(stdin), 60)
+    assert process.returncode == 0, errors.decode()
+    return output.decode()
 
 
 def _run(name: str, command: list[str]) -> None:

@@ -7,6 +7,8 @@ variable names, else beside the repository.
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import wave
 from functools import cache
@@ -14,6 +16,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 import pytest
+from websockets.asyncio.client import ClientConnection
 
 from _native.opus import Encoder
 
@@ -43,6 +46,18 @@ def speech_packets(
     encoder = Encoder(bitrate_bps=bitrate_bps, fec=fec, dtx=dtx, loss_percent=loss_percent)
     size = int(96 * frame_ms)
     return [encoder.encode(pcm[start : start + size]) for start in range(0, count * size, size)]
+
+
+async def speak(client: ClientConnection, tag: str, count: int) -> None:
+    """Send so many packets of 20 ms as media events, from the beginning of a connection."""
+    for number, packet in enumerate(speech_packets(count)):
+        media = {
+            "tag": tag,
+            "chunk": str(number),
+            "timestamp": str(number * 960),
+            "payload": base64.b64encode(packet).decode(),
+        }
+        await client.send(json.dumps({"event": "media", "media": media}))
 
 
 def shared_folder(variable: str, name: str) -> Path:
