@@ -12,6 +12,8 @@ Container = Literal["ogg", "webm"]
 
 _DAMAGE = (ogg.OggError, webm.WebmError)
 _FRAME = CLOCK_HZ // 50
+MOST_PACKETS = 3000
+"""Packets in one piece: a minute's worth. Pieces of 48 KiB could hold 20,000 that say nothing."""
 _MOST_BEHIND = 64
 """Pieces that are numbered so little too low came twice; lower ones begin a new numbering."""
 
@@ -98,6 +100,10 @@ class ContainerIntake:
             packets = self._demuxer.feed(piece)
         except _DAMAGE as error:
             raise UnusableContainer(str(error)) from None
+        if len(packets) > MOST_PACKETS:
+            raise UnusableContainer(
+                f"a piece with {len(packets)} packets; send at most {MOST_PACKETS} in one"
+            )
         if not packets:
             return []
         first = packets[0][0]

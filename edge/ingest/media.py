@@ -59,6 +59,8 @@ KEY_HEADER = "x-custom-openai-api-key"
 """The key of the service in ``openaiCustomUrl``."""
 OPENING_EVENTS = 10.0
 """What opening a tag counts beside the event that does it: a recognizer is connected."""
+REFUSAL_EVENTS = 250.0
+"""What a container that cannot be used counts: all of it may have been searched for audio."""
 
 _log = get_logger("edge.ingest.media")
 
@@ -276,16 +278,17 @@ class MediaReceiver:
         self._counts.audio_packets += 1
         self._counts.audio_bytes += len(payload)
         audio = track.audio
-        before_ms = audio.end_ms
+        before_ms, before = audio.end_ms, audio.stats.received
         try:
             track.packet(chunk, timestamp, payload, now_s)
         except UnusableContainer as error:
             session.refuse(tag, "bad_format", f"this is no audio of the format announced: {error}")
+            self._spend(REFUSAL_EVENTS, now_s)
         except Exception as error:
             track.broken(error)
-        brought_ms = audio.end_ms - before_ms
-        if brought_ms > EVENT_MS:
-            self._spend(brought_ms / EVENT_MS - 1.0, now_s)
+        brought = max((audio.end_ms - before_ms) / EVENT_MS, audio.stats.received - before)
+        if brought > 1.0:
+            self._spend(brought - 1.0, now_s)
 
     def _open_track(self, session: Attachment, tag: str, now_s: float) -> LiveTrack | None:
         track = session.track(tag)

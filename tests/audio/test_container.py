@@ -53,6 +53,27 @@ def send(track: AudioTrack, pieces: list[bytes], first: int = 0, start: int = 0)
     track.finish()
 
 
+@pytest.mark.parametrize("container", ["ogg", "webm"])
+def test_a_piece_of_more_packets_than_anybody_records_is_refused_with_the_limit(
+    container: Container,
+) -> None:
+    """A message has room for 20,000 packets of a byte: too much work for one turn."""
+    short = b"\xe0"
+
+    def piece(packets: int) -> bytes:
+        if container == "webm":
+            return webm([short] * packets)
+        muxer = Muxer(1)
+        return muxer.headers() + muxer.pages([short] * packets)
+
+    track, _ = opened(container)
+    track.packet(0, 0, piece(3000), 0.0)
+    assert track.stats.received == 3000
+    track, _ = opened(container)
+    with pytest.raises(UnusableContainer, match="3001 packets; send at most 3000"):
+        track.packet(0, 0, piece(3001), 0.0)
+
+
 @pytest.mark.parametrize("size", [1, 37, 500, 5000])
 @pytest.mark.parametrize("container", ["ogg", "webm"])
 def test_pieces_of_any_size_make_the_same_audio(container: Container, size: int) -> None:

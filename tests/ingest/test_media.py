@@ -12,6 +12,7 @@ from http import HTTPStatus
 import pytest
 import pytest_asyncio
 
+from _native.ogg import Muxer
 from edge.asr.registry import ENTRIES
 from tests.asr.fakes.openai_endpoint import FakeOpenAI, Fault
 from tests.asr.support.tones import packets, sentence, silence
@@ -301,6 +302,28 @@ async def test_a_connection_is_slowed_by_the_audio_it_brings_as_much_as_by_its_e
         await media.send('{"event":"ping","id":1}')
         await media.until(lambda: media.of("pong"))
         assert time.monotonic() - started_s > 0.7
+
+
+@pytest.mark.parametrize("packets_a_piece", [400, 4000])
+async def test_a_connection_is_slowed_by_the_packets_in_its_pieces(packets_a_piece: int) -> None:
+    """Five pieces, of 400 packets or unusable, are far more than a second's 1,000 events."""
+    limits = {"EDGESCRIBE_MAX_EVENTS_PER_S": "1000"}
+    async with (
+        gateway(FakeOpenAI(), **limits) as (server, _),
+        client(server, "sendBack=true&errors=true&encoding=ogg-opus") as media,
+    ):
+        started_s = time.monotonic()
+        for number in range(5):
+            muxer = Muxer(1)
+            piece = muxer.headers() + muxer.pages([b"\xe0"] * packets_a_piece)
+            await media.send(start_event("a", encoding="ogg"))
+            await media.send(media_event("a", number, piece))
+        await media.send('{"event":"ping","id":1}')
+        await media.until(lambda: media.of("pong"))
+        assert time.monotonic() - started_s > 0.2
+        refusals = [error["message"] for error in media.of("error", "a")]
+        assert all("send at most 3000" in message for message in refusals)
+        assert bool(refusals) == (packets_a_piece > 3000)
 
 
 async def test_tags_that_are_opened_over_and_over_slow_their_connection() -> None:
