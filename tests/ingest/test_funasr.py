@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from tests.asr.fakes.funasr_endpoint import KEY, FakeFunASR
 from tests.ingest.support.media import client
 from tests.support.server import running
@@ -32,6 +34,7 @@ async def test_a_talk_is_transcribed_with_the_settings_of_the_environment() -> N
                 assert abs(final["end_ms"] - final["start_ms"] - 1200) <= 60
                 assert final["message_id"].startswith("ada-")
                 assert media.interims("ada")[0]["message_id"] == final["message_id"]
+            assert await asyncio.to_thread(server.stop) == 0
             assert KEY not in server.log
         assert max(size for heard in endpoint.connections for size in heard.sizes) <= 1600
         assert all(task.parameters["language_hints"] == ["en"] for task in endpoint.tasks)
