@@ -23,6 +23,7 @@ Durability = Literal["normal", "full"]
 
 MAX_NAME_BYTES = 256
 MAX_PAGE = 1000
+MAX_SHED = 1000
 SIGNAL_MAX_BYTES = 32768
 TOMBSTONE_S = 7 * 86400.0
 DEAD_LETTERS_KEPT_S = 4 * 86400.0
@@ -360,4 +361,7 @@ class SessionStore(ABC):
 
     @abstractmethod
     async def shed(self, keep: int) -> int:
-        """Give the oldest messages up with reason ``overflow`` until ``keep`` wait; how many."""
+        """Give the oldest messages up with reason ``overflow`` until ``keep`` wait; how many.
+
+        At most 1,000 a call.
+        """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from edge.session.store.interface import DeadLetter, OutboxRow, now_ms
+from edge.session.store.interface import MAX_SHED, DeadLetter, OutboxRow, now_ms
 
 ROW = "o.number, o.offset, o.epoch, o.attempt, o.enqueued_ms, o.body"
 Named = tuple[str, int, int, str, int, int, bytes]
@@ -107,7 +107,7 @@ def bury(db: sqlite3.Connection, owner: str, row: OutboxRow, reason: str) -> Non
 
 
 def shed(db: sqlite3.Connection, keep: int) -> int:
-    over = max(size(db) - keep, 0)
+    over = min(max(size(db) - keep, 0), MAX_SHED)
     rows = db.execute("SELECT number FROM outbox ORDER BY number LIMIT ?", (over,)).fetchall()
     for (number,) in rows:
         kill(db, number, "overflow")

@@ -1,0 +1,193 @@
+"""The connection to Redis or Valkey: URL, scripts, deadlines, and coming back after a loss."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+from importlib.resources import files
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.sentinel import Sentinel
+from redis.exceptions import (
+    BusyLoadingError,
+    ClusterDownError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
+from redis.exceptions import ConnectionError as LostError
+from redis.exceptions import TimeoutError as SlowError
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_never, wait_random_exponential
+
+from edge.errors import SettingError, StoreBusy, StoreUnavailable
+from edge.session.store.interface import Durability, new_epoch
+
+TRANSIENT = (
+    *(LostError, SlowError, OSError, BusyLoadingError, ReadOnlyError),
+    *(ClusterDownError, TryAgainError),
+)
+MAX_CONNECTIONS = 16
+MAX_IN_FLIGHT = 5000
+COMMON = "common"
+RECORD_SCRIPTS = ("put", "get")
+ALONE = ("move_due",)
+
+
+class Script:
+    """A script of the folder ``lua``, with what it shares with the others."""
+
+    def __init__(self, name: str) -> None:
+        parts = [name] if name in ALONE else [COMMON, name]
+        if name in RECORD_SCRIPTS:
+            parts.insert(1, "record")
+        folder = files("edge.session.store") / "lua"
+        self.source = "".join((folder / f"{part}.lua").read_text("ascii") for part in parts)
+        self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+
+
+class RedisLink:
+    """Sends scripts and commands; at most ``MAX_CONNECTIONS`` at once, the others wait."""
+
+    def __init__(self, url: str, durability: Durability, deadline_s: float) -> None:
+        self._url = url
+        self._deadline_s = deadline_s
+        self._in_flight = 0
+        self.durability = durability
+        self.is_cluster = "+cluster" in urlsplit(url).scheme
+        self.replicas = 0
+        self._scripts: dict[str, Script] = {}
+        self.client: Any = None
+
+    async def open(self) -> None:
+        """Connect once, so that a wrong address is told at the start."""
+        self.client = connect(self._url, self._deadline_s)
+        await self.call(self._look)
+
+    async def close(self) -> None:
+        if self.client is not None:
+            await self.client.aclose()
+
+    async def _look(self) -> None:
+        """Learn whether the server keeps what it confirms."""
+        if self.is_cluster:
+            await self.client.initialize()
+            return
+        self.replicas = int((await self.client.info("replication"))["connected_slaves"])
+        if self.durability != "full":
+            return
+        try:
+            found = await self.client.config_get("append*")
+        except ResponseError:
+            return
+        if (found.get("appendonly"), found.get("appendfsync")) != ("yes", "always"):
+            raise StoreUnavailable(
+                "durability=full needs a Redis with 'appendonly yes' and 'appendfsync always'"
+            )
+
+    async def run(
+        self, name: str, keys: Sequence[str], *args: Any, repeat: bool = True, wait: bool = False
+    ) -> Any:
+        """Run a script that knows of durability and epochs; ``wait``: until a replica has it.
+
+        ``repeat`` says that doing it twice is doing it once.
+        """
+        args = (self.durability, new_epoch(), *args)
+        return await self.call(lambda: self._script(name, keys, args, wait), repeat=repeat)
+
+    async def move(self, key: str, *args: Any) -> None:
+        await self.call(lambda: self._script("move_due", [key], args, False))
+
+    async def _script(self, name: str, keys: Sequence[str], args: Sequence[Any], wait: bool) -> Any:
+        script = self._scripts.get(name)
+        if script is None:
+            script = self._scripts[name] = Script(name)
+        if wait and self.replicas and not self.is_cluster and self.durability == "full":
+            return await self._and_wait(script, keys, args)
+        try:
+            return await self.client.evalsha(script.sha, len(keys), *keys, *args)
+        except NoScriptError:
+            return await self.client.eval(script.source, len(keys), *keys, *args)
+
+    async def _and_wait(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        pipeline = self.client.pipeline(transaction=False)
+        pipeline.eval(script.source, len(keys), *keys, *args)
+        pipeline.execute_command("WAIT", 1, int(self._deadline_s * 500))
+        answer, copies = await pipeline.execute()
+        if copies < 1:
+            self.replicas = int((await self.client.info("replication"))["connected_slaves"])
+            raise LostError("no replica confirmed")
+        return answer
+
+    async def call(self, work: Callable[[], Awaitable[Any]], *, repeat: bool = True) -> Any:
+        """Do it within the deadline, again while the server cannot be reached (``repeat``)."""
+        if self._in_flight >= MAX_IN_FLIGHT:
+            raise StoreBusy(f"{MAX_IN_FLIGHT} operations wait for the session store")
+        self._in_flight += 1
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                try:
+                    return await work()
+                except TRANSIENT:
+                    if not repeat:
+                        raise
+                return await again(work)
+        except (TimeoutError, RedisError, OSError) as error:
+            what = type(error).__name__ if isinstance(error, TRANSIENT) else str(error)
+            host = urlsplit(self._url).netloc.rpartition("@")[2]
+            raise StoreUnavailable(
+                f"the session store at {host} did not do what was asked ({what})"
+            ) from error
+        finally:
+            self._in_flight -= 1
+
+
+async def again(work: Callable[[], Awaitable[Any]]) -> Any:
+    """Try until it works; the caller has the deadline."""
+    retrying = AsyncRetrying(
+        retry=retry_if_exception_type(TRANSIENT),
+        wait=wait_random_exponential(multiplier=0.02, max=0.5),
+        stop=stop_never,
+        reraise=True,
+    )
+    return await retrying(work)
+
+
+def connect(url: str, deadline_s: float) -> Any:
+    """A client for a URL; nothing is sent yet. ``SettingError`` says what a URL may look like."""
+    parts = urlsplit(url)
+    secure, _, form = parts.scheme.partition("+")
+    options: dict[str, Any] = {
+        "socket_timeout": deadline_s,
+        "socket_connect_timeout": min(deadline_s, 2.0),
+        "health_check_interval": 0,
+    }
+    if not form:
+        return Redis.from_url(url, max_connections=MAX_CONNECTIONS * 64, **options)
+    if secure == "rediss":
+        options["ssl"] = True
+    if parts.username:
+        options["username"] = unquote(parts.username)
+    if parts.password:
+        options["password"] = unquote(parts.password)
+    try:
+        hosts = [host_and_port(item) for item in parts.netloc.rpartition("@")[2].split(",")]
+    except ValueError:
+        raise SettingError("EDGESCRIBE_STORE", parts.scheme, "host:port,host:port") from None
+    if form == "cluster":
+        nodes = [ClusterNode(host, port) for host, port in hosts]
+        return RedisCluster(startup_nodes=nodes, **options)
+    service, _, database = parts.path.strip("/").partition("/")
+    make: Any = Sentinel
+    sentinel = make(hosts, sentinel_kwargs={"socket_timeout": 1.0}, **options)
+    return sentinel.master_for(service or "mymaster", db=int(database or 0))
+
+
+def host_and_port(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host.strip("[]"), int(port)

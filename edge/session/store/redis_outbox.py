@@ -1,0 +1,184 @@
+"""The outbox in Redis: a stream a session, and an index of the sessions in which something waits.
+
+The index lies in another slot of a Cluster, so it cannot change in the same step. It is therefore
+set before rows are added, and a session found empty leaves it only after a grace longer than any
+call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from edge.session.store.interface import (
+    DEAD_LETTERS_KEPT_S,
+    MAX_SHED,
+    DeadLetter,
+    OutboxRow,
+    now_ms,
+)
+from edge.session.store.redis_link import RedisLink
+
+WAITING = "edgescribe:waiting"
+DEAD = "edgescribe:dead"
+AT_ONCE = 1 << 40
+"""Scores below mean now on every clock; each is another one, so that a change is noticed."""
+GRACE_MS = 60_000
+MARKED = 0.5
+"""Added to the score of a session that was found empty once."""
+
+Keys = Callable[..., list[str]]
+
+
+class RedisOutbox:
+    """Leases, settles and buries rows; all scores of the index are ms since 1970."""
+
+    def __init__(self, link: RedisLink, keys_of: Keys) -> None:
+        self._link = link
+        self._keys_of = keys_of
+
+    async def _command(self, name: str, *args: Any, **options: Any) -> Any:
+        return await self._link.call(lambda: getattr(self._link.client, name)(*args, **options))
+
+    async def expect(self, session: str) -> None:
+        """Something waits in this session, or will at once."""
+        await self._command("zadd", WAITING, {session: secrets.randbelow(AT_ONCE)})
+
+    async def forget(self, session: str) -> None:
+        await self._command("zrem", WAITING, session)
+        await self._command("zrem", DEAD, session)
+
+    async def claim(self, owner: str, limit: int, lease_s: float) -> list[OutboxRow]:
+        due = await self._command(
+            "zrangebyscore", WAITING, "-inf", now_ms(), start=0, num=limit, withscores=True
+        )
+        claimed: list[OutboxRow] = []
+        for name, score in due:
+            if len(claimed) >= limit:
+                break
+            room = limit - len(claimed)
+            claimed += await self._claim_one(name.decode(), score, owner, room, lease_s)
+        return claimed
+
+    async def _claim_one(
+        self, session: str, score: float, owner: str, limit: int, lease_s: float
+    ) -> list[OutboxRow]:
+        answer = await self._link.run(
+            "claim", self._keys_of(session, "h", "o"), owner, limit, int(lease_s * 1000)
+        )
+        if answer[0] == b"busy":
+            await self._link.move(WAITING, session, score, int(answer[1]))
+            return []
+        if not answer[2]:
+            again = "" if score % 1 else now_ms() + GRACE_MS + MARKED
+            await self._link.move(WAITING, session, score, again)
+            return []
+        await self._link.move(WAITING, session, score, int(answer[1]))
+        tries = answer[3].rpartition(b"=")
+        rows = []
+        for name, fields in answer[2]:
+            attempt = int(tries[2]) if name == tries[0] else 0
+            rows.append(outbox_row(session, name, fields, attempt))
+        return rows
+
+    async def settle(
+        self, owner: str, what: str, rows: Sequence[OutboxRow], detail: Any = ""
+    ) -> int:
+        by_session: dict[str, list[str]] = {}
+        for row in rows:
+            by_session.setdefault(row.session, []).append(f"{row.number}-0")
+        gone = 0
+        for session, ids in by_session.items():
+            if what == "bury":
+                await self._command("zadd", DEAD, {session: now_ms()})
+            keys = self._keys_of(session, "h", "o", "d")
+            answer = await self._link.run("settle", keys, owner, what, detail, *ids)
+            if answer[0] == b"ok" and int(answer[1]):
+                await self._command("zadd", WAITING, {session: int(answer[1])})
+            elif answer[0] == b"ok":
+                await self.expect(session)
+            gone += int(answer[2])
+        return gone
+
+    async def _sessions(self, index: str) -> list[str]:
+        return [name.decode() for name in await self._command("zrange", index, 0, -1)]
+
+    async def _letters(self, session: str) -> list[DeadLetter]:
+        found = await self._command("hgetall", self._keys_of(session, "d")[0])
+        return [dead_letter(session, name, value) for name, value in found.items()]
+
+    async def dead_letters(self, limit: int) -> list[DeadLetter]:
+        letters: list[DeadLetter] = []
+        for session in await self._sessions(DEAD):
+            letters += await self._letters(session)
+        letters.sort(key=lambda letter: (letter.died_ms, letter.row.number))
+        return letters[:limit]
+
+    async def redrive(self, letters: Sequence[DeadLetter]) -> int:
+        count = 0
+        for letter in letters:
+            session = letter.row.session
+            await self.expect(session)
+            keys = self._keys_of(session, "h", "o", "d")
+            count += await self._link.run("redrive", keys, f"{letter.row.number}-0", repeat=False)
+            await self.expect(session)
+        return count
+
+    async def forget_letters(self) -> None:
+        """Forget dead letters that were kept long enough, and sessions that have none."""
+        before_ms = now_ms() - int(DEAD_LETTERS_KEPT_S * 1000)
+        for session in await self._sessions(DEAD):
+            key = self._keys_of(session, "d")[0]
+            letters = await self._letters(session)
+            old = [letter for letter in letters if letter.died_ms <= before_ms]
+            if old:
+                await self._command("hdel", key, *(f"{letter.row.number}-0" for letter in old))
+            if len(old) == len(letters):
+                await self._command("zremrangebyscore", DEAD, "-inf", before_ms)
+
+    async def size(self) -> int:
+        keys = [self._keys_of(session, "o")[0] for session in await self._sessions(WAITING)]
+        sizes = await asyncio.gather(*(self._command("xlen", key) for key in keys))
+        return sum(sizes)
+
+    async def shed(self, keep: int) -> int:
+        over = min(await self.size() - keep, MAX_SHED)
+        if over <= 0:
+            return 0
+        oldest: list[OutboxRow] = []
+        for session in await self._sessions(WAITING):
+            found = await self._command("xrange", self._keys_of(session, "o")[0], count=over)
+            oldest += [outbox_row(session, name, fields, 0) for name, fields in found]
+        oldest.sort(key=lambda row: (row.enqueued_ms, row.number))
+        return await self.settle("", "bury", oldest[:over], "overflow")
+
+
+def number_of(name: bytes) -> int:
+    return int(name.partition(b"-")[0])
+
+
+def outbox_row(session: str, name: bytes, fields: Any, attempt: int) -> OutboxRow:
+    """A stream's entry as a row; a script hands its fields out in a list, the client in a dict."""
+    if not isinstance(fields, dict):
+        fields = dict(zip(fields[::2], fields[1::2], strict=True))
+    return OutboxRow(
+        session,
+        number_of(name),
+        int(fields[b"o"]),
+        fields[b"e"].decode(),
+        attempt,
+        int(fields[b"q"]),
+        fields[b"b"],
+    )
+
+
+def dead_letter(session: str, name: bytes, value: bytes) -> DeadLetter:
+    """offset:epoch:enqueued_ms:died_ms:length:reason, and the body after it."""
+    offset, epoch, enqueued_ms, died_ms, length, rest = value.split(b":", 5)
+    reason, body = rest[: int(length)].decode(), rest[int(length) :]
+    row = OutboxRow(
+        session, number_of(name), int(offset), epoch.decode(), 0, int(enqueued_ms), body
+    )
+    return DeadLetter(row, reason, int(died_ms))
