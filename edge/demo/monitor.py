@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
 
@@ -129,8 +129,11 @@ async def _replay(url: str, settings: MonitorSettings, sample: Sequence[Departur
         except TimeoutError:
             problem = problem or f"no more came within {limit_s:g} s"
         finally:
-            sending.cancel()
+            is_early = sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
+            if is_early:
+                with suppress(ConnectionClosed):
+                    await socket.send(session_end_message())
     wanted = settings.monitor_min_finals
     return Attempt(
         finals=finals,

@@ -110,6 +110,28 @@ async def test_a_gateway_that_transcribes_is_healthy_at_each_check_in_a_new_sess
         assert "session=monitor-" in server.log
 
 
+async def test_a_check_that_has_what_it_wants_before_the_end_ends_its_session(
+    tmp_path: Path,
+) -> None:
+    """What is left to the grace period keeps a recognizer for so long, at every check."""
+    path = tmp_path / "long.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 48000, 0, "NONE", ""))
+        file.writeframes(sentence("alpha", 48000) + bytes(96 * 20_000))
+    async with gateway(FakeOpenAI()) as (server, _):
+        url = f"ws://{server.address}/transcribe?sessionId=__SESSION_ID__"
+        settings = {
+            "MONITOR_URL": url,
+            "EDGESCRIBE_MONITOR_SAMPLE": str(path),
+            "EDGESCRIBE_MONITOR_SPEED": "1",
+        }
+        once = await asyncio.to_thread(edgescribe, "monitor", "--once", environment=settings)
+        assert once.returncode == 0, once.stderr
+        await asyncio.to_thread(
+            wait_until, lambda: "session ended" in server.log, "the session's end", 5.0
+        )
+
+
 async def test_one_that_is_silent_is_unhealthy_after_a_retry_and_well_when_it_answers(
     sample: str,
 ) -> None:
