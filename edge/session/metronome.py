@@ -44,11 +44,13 @@ class Metronome:
         self._timer = None
         now_s = time.monotonic()
         members = self._members
-        for key, tick in zip(tuple(members), tuple(members.values()), strict=True):
-            try:
-                tick(now_s)
-            except Exception as error:
-                members.pop(key, None)
-                self._on_error(key, error)
-        if members and self._timer is None:
-            self._arm()
+        try:
+            for key, tick in zip(tuple(members), tuple(members.values()), strict=True):
+                try:
+                    tick(now_s)
+                except Exception as error:
+                    members.pop(key, None)
+                    self._on_error(key, error)
+        finally:
+            if members and self._timer is None:
+                self._arm()

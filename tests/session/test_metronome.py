@@ -34,6 +34,26 @@ async def test_members_are_called_until_they_leave_and_a_failing_one_is_dropped(
     assert len(beats) == count
 
 
+async def test_a_fault_in_reporting_a_failure_does_not_stop_the_beat() -> None:
+    loop = asyncio.get_running_loop()
+    faults: list[object] = []
+    loop.set_exception_handler(lambda loop, context: faults.append(context["exception"]))
+
+    def report(key: object, error: BaseException) -> None:
+        raise LookupError(str(key))
+
+    def bad(now_s: float) -> None:
+        raise RuntimeError("broken")
+
+    metronome = Metronome(report)
+    called = asyncio.Event()
+    metronome.add("bad", bad)
+    metronome.add("good", lambda now_s: called.set())
+    await asyncio.wait_for(called.wait(), 5)
+    metronome.stop()
+    assert [type(fault) for fault in faults] == [LookupError]
+
+
 async def test_a_member_that_brings_another_does_not_hasten_the_beat() -> None:
     metronome = Metronome(lambda key, error: None)
     done = asyncio.Event()
