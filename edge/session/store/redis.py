@@ -188,12 +188,7 @@ class RedisStore(SessionStore):
     ) -> int:
         for name in (scope, family, key):
             check_name(name)
-        try:
-            return await self._change(scope, family, key, version, int(ttl_s * 1000), body)
-        except Conflict as conflict:
-            if (conflict.version, conflict.body) == (version + 1, body) and version:
-                return conflict.version
-            raise
+        return await self._change(scope, family, key, version, int(ttl_s * 1000), body)
 
     async def drop(self, scope: str, family: str, key: str, version: int) -> None:
         await self._change(scope, family, key, version, 0, None)
