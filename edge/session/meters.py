@@ -74,6 +74,8 @@ _INGEST_COUNTERS = {
     "refused_packets": _REFUSED_EVENTS.labels("tag_refused"),
     "slowed": _SLOWED,
 }
+_CLOSE_CODES = frozenset((*range(1000, 1016), 4009))
+"""Codes of RFC 6455 and our own; what else clients close with is one series, not thousands."""
 
 
 class Meters:
@@ -108,7 +110,8 @@ class Meters:
 
     def connection_closed(self, close_code: int) -> None:
         """A connection that had a session is over."""
-        metrics.CLIENT_CLOSES.labels(str(close_code)).inc()
+        code = str(close_code) if close_code in _CLOSE_CODES else "other"
+        metrics.CLIENT_CLOSES.labels(code).inc()
 
     def track_opened(self, stats: TrackStats) -> None:
         """Begin to carry a track's counts into the metrics."""
