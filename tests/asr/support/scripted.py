@@ -19,6 +19,7 @@ from edge.asr.interface import (
     StreamRequest,
 )
 from edge.errors import RecognizerClosed, RecognizerError
+from tests.asr.support.supervision import Scene, until
 
 
 class ScriptedStream(RecognizerStream):
@@ -165,3 +166,21 @@ class Scripted(Recognizer):
         self._set_up(stream)
         self.streams.append(stream)
         return stream
+
+
+async def heard(stream: ScriptedStream, until_ms: float) -> ScriptedStream:
+    """Wait until a stream has been sent so much audio."""
+    await until(lambda: stream.heard_until_ms >= until_ms)
+    return stream
+
+
+async def stream_of(recognizer: Scripted, number: int) -> ScriptedStream:
+    """Wait for a recognizer's stream of that number."""
+    await until(lambda: len(recognizer.streams) > number)
+    return recognizer.streams[number]
+
+
+def begin_ms(played: Scene, stream: ScriptedStream) -> float:
+    """Where on the track's axis a connection began: that is where its time zero is told to be."""
+    stream.final("here", 0, stream.heard_until_ms, dealt_ms=0)
+    return played.listener.finals.pop().start_ms
