@@ -1,6 +1,7 @@
 """What supervisors report about their recognizer connections, for metrics.
 
-Comes in: one call per event, on the event loop. ``edge.metrics`` maps it to Prometheus; tests count.
+Comes in: one call per event, on the event loop. ``edge.metrics`` maps it to Prometheus; tests
+count.
 """
 
 from __future__ import annotations
