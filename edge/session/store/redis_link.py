@@ -129,6 +129,8 @@ class RedisLink:
         if self._in_flight >= MAX_IN_FLIGHT:
             raise StoreBusy(f"{MAX_IN_FLIGHT} operations wait for the session store")
         self._in_flight += 1
+        task = asyncio.current_task()
+        cancelling = task.cancelling() if task else 0
         try:
             async with asyncio.timeout(self._deadline_s):
                 try:
@@ -145,6 +147,9 @@ class RedisLink:
             ) from error
         finally:
             self._in_flight -= 1
+            # asyncio.wait_for, which the client uses, loses a cancellation before Python 3.12.
+            if task and task.cancelling() > cancelling:
+                raise asyncio.CancelledError
 
 
 async def again(work: Callable[[], Awaitable[Any]]) -> Any:
@@ -155,7 +160,10 @@ async def again(work: Callable[[], Awaitable[Any]]) -> Any:
         stop=stop_never,
         reraise=True,
     )
-    return await retrying(work)
+    async for attempt in retrying:
+        with attempt:
+            return await work()
+    raise AssertionError("tenacity stops only with an error")
 
 
 def connect(url: str, deadline_s: float) -> Any:
@@ -163,7 +171,6 @@ def connect(url: str, deadline_s: float) -> Any:
     parts = urlsplit(url)
     secure, _, form = parts.scheme.partition("+")
     options: dict[str, Any] = {
-        "socket_timeout": deadline_s,
         "socket_connect_timeout": min(deadline_s, 2.0),
         "health_check_interval": 0,
     }

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from redis.exceptions import RedisError
 
+from edge.errors import StoreError
 from edge.session.store.interface import Signal
 from edge.session.store.listeners import Listeners
 from edge.session.store.redis_link import RedisLink
@@ -74,8 +75,12 @@ class RedisSignals:
             self._some.clear()
             while self._outgoing:
                 name, signal = self._outgoing.popleft()
-                with contextlib.suppress(RedisError, OSError):
-                    await self._link.client.publish(name, _encode(signal))
+                with contextlib.suppress(StoreError):
+                    await self._send(name, _encode(signal))
+
+    async def _send(self, name: str, data: bytes) -> None:
+        client = self._link.client
+        await self._link.call(lambda: client.publish(name, data), repeat=False)
 
     async def _hear(self) -> None:
         while True:
