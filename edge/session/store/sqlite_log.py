@@ -212,10 +212,13 @@ def put(
     version: int,
     ttl_s: float,
 ) -> int:
-    row = None if scope.startswith("\x1f") else touch(db, scope)
+    is_session = not scope.startswith("\x1f")
+    if is_session and (found := find(db, scope)) and found.deleted_ms:
+        raise SessionDeleted(scope)
     require(db, scope, family, key, version)
     now = now_ms()
-    if row is not None:
+    if is_session:
+        row = touch(db, scope)
         db.execute("UPDATE sessions SET changed_ms = ? WHERE id = ?", (now, row.id))
     db.execute(
         "DELETE FROM records WHERE (scope, family, key) IN (SELECT scope, family, key"

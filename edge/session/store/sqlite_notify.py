@@ -36,10 +36,10 @@ class Notifier:
         self._name = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._peers: tuple[int, list[str]] = (-1, [])
         self._directory = -1
-        self._ear = self._mouth = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 
     def open(self) -> None:
         """Become reachable; ``OSError`` when the folder cannot be written."""
+        self._ear = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._folder.mkdir(exist_ok=True)
         self._directory = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
         self._ear.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
@@ -48,12 +48,10 @@ class Notifier:
         asyncio.get_running_loop().add_reader(self._ear, self._readable)
 
     def close(self) -> None:
-        if self._directory >= 0:
-            asyncio.get_running_loop().remove_reader(self._ear)
-            with contextlib.suppress(OSError):
-                (self._folder / self._name).unlink()
-            os.close(self._directory)
-            self._directory = -1
+        asyncio.get_running_loop().remove_reader(self._ear)
+        with contextlib.suppress(OSError):
+            (self._folder / self._name).unlink()
+        os.close(self._directory)
         self._ear.close()
 
     def send(self, signals: Iterable[Signal]) -> None:
@@ -64,7 +62,7 @@ class Notifier:
         for peer in peers:
             try:
                 for datagram in datagrams:
-                    self._mouth.sendto(datagram, socket.MSG_DONTWAIT, self._address(peer))
+                    self._ear.sendto(datagram, socket.MSG_DONTWAIT, self._address(peer))
             except BlockingIOError:
                 continue
             except OSError:

@@ -78,7 +78,8 @@ def prepare(
     boot = boot_id()
     stopped_badly = meta.get("boot", boot) not in ("", boot) and meta["durability"] == "normal"
     found = seal.read_text(encoding="ascii") if seal.exists() else ""
-    replaced = is_first and found not in (meta.get("seal", found), meta.get("last_seal", found))
+    seals = {meta.get("seal", found), meta.get("last_seal") or None}
+    replaced = is_first and found not in seals
     weakest = "normal" if "normal" in (durability, meta.get("durability")) else "full"
     new = {"boot": boot, "durability": durability if is_first else weakest}
     if is_first:

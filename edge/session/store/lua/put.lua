@@ -3,7 +3,7 @@
 local key, version, ttl = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 local now = clock_us() / 1000
 if ARGV[3] == '1' then
-  local row = ARGV[7] == '1' and find() or touch()
+  local row = find()
   if row and row.deleted then
     if ARGV[7] == '1' then return {'ok', 0} end
     return {'deleted'}
@@ -29,7 +29,10 @@ else
   end
   redis.call('HSET', KEYS[2], key, text(version + 1) .. ':' .. text(expires) .. ':' .. ARGV[8])
   redis.call('SADD', KEYS[4], ARGV[9])
-  if ARGV[3] == '1' then redis.call('HSET', H, 'changed', text(now)) end
+  if ARGV[3] == '1' then
+    touch()
+    redis.call('HSET', H, 'changed', text(now))
+  end
 end
 redis.call('PUBLISH', ARGV[10], ARGV[11])
 return {'ok', version + 1}
