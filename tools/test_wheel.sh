@@ -16,9 +16,11 @@ echo "installing $(basename "$wheel") into a fresh environment"
 "$python" -m pip --python "$work/environment/bin/python" install -qq --disable-pip-version-check \
     "${wheel}[embedded]" --group test
 
-mkdir -p "$work/tree/tests/server"
+mkdir -p "$work"/tree/tests/{server,audio,asr}
 cp -r pyproject.toml "$work/tree"
 cp -r tests/native tests/support "$work/tree/tests"
+cp -r tests/audio/support "$work/tree/tests/audio"
+cp -r tests/asr/support "$work/tree/tests/asr"
 cp tests/server/test_start.py tests/server/test_tls.py "$work/tree/tests/server"
 
 hidden="$PWD/tools/without_libopus.sh"
