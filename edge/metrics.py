@@ -9,6 +9,7 @@ first. ``otp_*`` names are those of the reference gateway, so that its dashboard
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -146,6 +147,10 @@ class Flusher:
         if watch := self._watches.pop(id(source), None):
             watch.collect(self._gained)
 
+    def count(self, counter: Counter) -> None:
+        """Count one more at the next flush."""
+        self._gained[counter] = self._gained.get(counter, 0) + 1
+
     def flush(self) -> None:
         """Add everything gained since the last flush to the counters."""
         for watch in self._watches.values():
@@ -169,7 +174,7 @@ class RecognizerMetrics:
         BACKEND_ERRORS.labels(provider, code).inc()
 
     def received(self, provider: str, is_interim: bool) -> None:
-        TRANSCRIPTIONS_RECEIVED.labels(provider, _flag(is_interim)).inc()
+        FLUSHER.count(_counter(TRANSCRIPTIONS_RECEIVED, provider, is_interim))
 
     def audio_sent(self, provider: str, size: int) -> None:
         BACKEND_AUDIO_BYTES.labels(provider).inc(size)
@@ -183,7 +188,7 @@ class RecognizerMetrics:
 
 def delivered(provider: str, is_interim: bool) -> None:
     """Count a transcript that went to its client."""
-    TRANSCRIPTIONS_DELIVERED.labels(provider, _flag(is_interim)).inc()
+    FLUSHER.count(_counter(TRANSCRIPTIONS_DELIVERED, provider, is_interim))
 
 
 def final_latency(provider: str, seconds: float) -> None:
@@ -192,5 +197,6 @@ def final_latency(provider: str, seconds: float) -> None:
     FINAL_LATENCY.labels(provider).observe(seconds)
 
 
-def _flag(value: bool) -> str:
-    return "true" if value else "false"
+@cache
+def _counter(counter: Counter, provider: str, is_interim: bool) -> Counter:
+    return counter.labels(provider, "true" if is_interim else "false")

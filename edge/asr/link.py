@@ -83,6 +83,7 @@ class Link:
         self._stalled_s: float | None = None
         self._stalled_backlog_ms = 0.0
         self._vigil = Vigil(settings.recognizer_silent_s)
+        self._most_backlog_ms = settings.recognizer_backlog_ms
         self.settled_ms: float | None = None
         """Once drained: audio before this has been heard and has its text."""
 
@@ -206,7 +207,8 @@ class Link:
             audio = bytes(unheard) + audio[unheard:]
         stream.send(audio)
         self._unreported_bytes += len(audio)
-        self._heed_backlog(stream)
+        if stream.backlog_ms > self._most_backlog_ms:
+            self._heed_backlog()
 
     def _deliver_packets(self, packets: Sequence[bytes]) -> None:
         stream = self._stream
@@ -214,10 +216,12 @@ class Link:
             return
         stream.send_packets(packets)
         self._unreported_bytes += sum(map(len, packets))
-        self._heed_backlog(stream)
+        if stream.backlog_ms > self._most_backlog_ms:
+            self._heed_backlog()
 
-    def _heed_backlog(self, stream: RecognizerStream) -> None:
-        if stream.backlog_ms > self._settings.recognizer_backlog_ms and self._feed is not None:
+    def _heed_backlog(self) -> None:
+        """Let new audio wait in the track."""
+        if self._feed is not None:
             self._feed.pause()
             if self._live:
                 self._live = False
@@ -225,7 +229,7 @@ class Link:
 
     async def _catch_up(self, feed: Feed, stream: RecognizerStream) -> None:
         """Play kept audio, a slice at a time, until the feed is live again."""
-        if stream.backlog_ms > self._settings.recognizer_backlog_ms:
+        if stream.backlog_ms > self._most_backlog_ms:
             self._check_stall(time.monotonic(), stream.backlog_ms)
             await self._sleep(BACKLOG_POLL_S)
             return

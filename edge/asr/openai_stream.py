@@ -47,6 +47,8 @@ HUM_MS = 3000.0
 """Sound that the service may leave unmentioned after it did so once; doubles each time."""
 MOST_HUM_MS = 12_000.0
 
+_UPDATES = (SessionUpdated, BetaSessionUpdated)
+
 Configure = Callable[[str | None, str | None], bytes]
 """The message that configures the session, from the shared context and an event id."""
 
@@ -145,7 +147,7 @@ class OpenAIStream(ServiceStream):
 
     def _heed(self, event: ServerEvent) -> None:
         """Note what the service makes of the sound it got."""
-        if not isinstance(event, SessionUpdated | BetaSessionUpdated):
+        if not isinstance(event, _UPDATES):
             self._hum_ms, self._progress_s = 0.0, self.heard_s
         elif self._book.sound_ms > self._heeded_ms:
             self._hum_ms = min(max(HUM_MS, 2 * self._hum_ms), MOST_HUM_MS)

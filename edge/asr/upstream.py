@@ -14,7 +14,8 @@ import contextlib
 import os
 import socket
 import ssl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain, repeat
 from typing import Protocol, cast
 
 import msgspec
@@ -185,7 +186,6 @@ class Upstream(asyncio.Protocol):
     """An open connection: ``listen``, then send messages; ``close`` whatever happened."""
 
     __slots__ = (
-        "_choked",
         "_decoder",
         "_early",
         "_heard",
@@ -195,6 +195,7 @@ class Upstream(asyncio.Protocol):
         "_said_close",
         "_timer",
         "_transport",
+        "is_writable",
     )
 
     def __init__(self, transport: asyncio.Transport, early: bytes) -> None:
@@ -204,10 +205,11 @@ class Upstream(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._decoder = Decoder(MOST_MESSAGE_BYTES, masked=False)
         self._listener: Listener | None = None
-        self._choked = False
         self._heard = True
         """Whether anything came since the last ping."""
         self._said_close = False
+        self.is_writable = True
+        """Whether a message may be sent: little is unsent and the connection is open."""
         self._lost: asyncio.Future[None] = self._loop.create_future()
         """Done when the transport is gone."""
         self._timer: asyncio.TimerHandle | None = None
@@ -226,11 +228,6 @@ class Upstream(asyncio.Protocol):
         if early:
             self._loop.call_soon(self.data_received, early)
         transport.resume_reading()
-
-    @property
-    def is_writable(self) -> bool:
-        """Whether a message may be sent: little is unsent and the connection is open."""
-        return not (self._choked or self._said_close)
 
     def send_text(self, message: bytes) -> None:
         """Send a text message, if ``is_writable``; nothing else is checked."""
@@ -300,11 +297,11 @@ class Upstream(asyncio.Protocol):
         self._stop_timer()
 
     def pause_writing(self) -> None:
-        self._choked = True
+        self.is_writable = False
 
     def resume_writing(self) -> None:
-        self._choked = False
-        if self._listener is not None and not self._said_close:
+        self.is_writable = not self._said_close
+        if self._listener is not None and self.is_writable:
             self._listener.writable()
 
     def _control(self, opcode: int, payload: bytes) -> None:
@@ -317,12 +314,14 @@ class Upstream(asyncio.Protocol):
     def _say_close(self, payload: bytes) -> None:
         if not self._said_close:
             self._said_close = True
+            self.is_writable = False
             if not self._transport.is_closing():
                 self._transport.write(frames.encode_masked(CLOSE, payload, next(_keys)))
 
     def _end(self, ending: Ending) -> None:
         """Tell the listener, and give the service a moment to hang up first (RFC 6455 7.1.1)."""
         self._said_close = True
+        self.is_writable = False
         listener, self._listener = self._listener, None
         if listener is not None:
             self._stop_timer()
@@ -344,15 +343,13 @@ class Upstream(asyncio.Protocol):
             self._timer = None
 
 
-def _masking_keys() -> Iterator[bytes]:
-    """Four unpredictable bytes for each frame (RFC 6455 section 5.3), drawn many at a time."""
-    while True:
-        drawn = os.urandom(1024)
-        for at in range(0, len(drawn), 4):
-            yield drawn[at : at + 4]
+def _draw_keys(count: int) -> list[bytes]:
+    """Four unpredictable bytes for each of so many frames (RFC 6455 section 5.3)."""
+    drawn = os.urandom(4 * count)
+    return [drawn[at : at + 4] for at in range(0, len(drawn), 4)]
 
 
-_keys = _masking_keys()
+_keys = chain.from_iterable(map(_draw_keys, repeat(256)))
 
 
 def _bound_kernel_queue(transport: asyncio.BaseTransport) -> None:

@@ -228,9 +228,11 @@ class Feed:
         played = renderer.play_packets(packets, samples)
         if played < len(packets):
             samples = sum(ring.step(number + index).samples for index in range(played))
-        self._cursor, self._position = number + played, self._position + samples
+        self._cursor = number + played
+        self._position += samples
         ring.mark_run(number, played)
-        renderer.flush_if_full()
+        if renderer.waiting >= self._batch:
+            renderer.flush()
         return played > 0
 
     def _play_next(self) -> int:
@@ -247,7 +249,8 @@ class Feed:
         return step.samples
 
     def _await_batch(self) -> None:
-        self.due = self._ring.end + min(self._batch - self._renderer.waiting, _MOST_UNPLAYED)
+        wanted = self._batch - self._renderer.waiting
+        self.due = self._ring.end + (wanted if wanted < _MOST_UNPLAYED else _MOST_UNPLAYED)
 
     def flush(self) -> None:
         """Play all that is there, if live, and hand over a partial batch."""

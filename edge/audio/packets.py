@@ -68,16 +68,14 @@ class PacketRenderer:
         return True
 
     def play_packets(self, packets: list[bytes], samples: int) -> int:
-        """Play packets that together last so many samples; returns how many: all of them."""
+        """Play packets that together last so many samples; returns how many: all of them.
+
+        A batch that is complete then is left to the caller to ``flush``.
+        """
         self._packets += packets
         self._toc = packets[-1][0]
         self.waiting += samples
         return len(packets)
-
-    def flush_if_full(self) -> None:
-        """Deliver a batch that is complete; owed after ``play_packets``."""
-        if self.waiting >= self._batch:
-            self.flush()
 
     def flush(self) -> None:
         """Deliver what is there, if anything is."""

@@ -40,6 +40,7 @@ class Renderer:
         "_filled",
         "_pcm",
         "_rate_hz",
+        "waiting",
     )
 
     def __init__(self, rate_hz: int, batch_ms: int, deliver: Deliver) -> None:
@@ -56,11 +57,8 @@ class Renderer:
         self._buffer = bytearray(self._batch_bytes)
         """Grows when the last step of a batch goes beyond it."""
         self._filled = 0
-
-    @property
-    def waiting(self) -> int:
+        self.waiting = 0
         """What was played and not yet delivered, in 48 kHz samples."""
-        return self._filled // _SAMPLE_BYTES * self._divisor
 
     def play(self, step: Step) -> bool:
         """Play the next step; False says that its payload could not be decoded."""
@@ -81,33 +79,31 @@ class Renderer:
                 filled += self._bridge(step)
         else:
             filled += self._silence(step) if kind is _SILENCE else self._bridge(step)
-        self._filled = filled
-        if filled >= self._batch_bytes:
-            self.flush()
+        self._fill(filled)
         return sound
 
     def play_packets(self, packets: list[bytes], samples: int) -> int:
         """Play packets that together last so many samples, all at once; returns how many it did.
 
         It is fewer when one cannot be decoded, and none while PCM is played: ``play`` goes on.
+        A batch that is complete then is left to the caller to ``flush``.
         """
         if self._pcm is not None:
             return 0
-        self._make_room(samples // self._divisor * _SAMPLE_BYTES)
-        played, samples = self._decode_run_into(packets, self._buffer, self._filled)
-        self._filled += samples * _SAMPLE_BYTES
+        filled, buffer, divisor = self._filled, self._buffer, self._divisor
+        if filled + samples // divisor * _SAMPLE_BYTES > len(buffer):
+            self._make_room(samples // divisor * _SAMPLE_BYTES)
+        played, samples = self._decode_run_into(packets, buffer, filled)
+        self._filled = filled + samples * _SAMPLE_BYTES
+        self.waiting += samples * divisor
         return played
-
-    def flush_if_full(self) -> None:
-        """Deliver a batch that is complete; owed after ``play_packets``."""
-        if self._filled >= self._batch_bytes:
-            self.flush()
 
     def flush(self) -> None:
         """Deliver what is there, if anything is."""
-        if self._filled:
-            filled, self._filled = self._filled, 0
-            self._deliver(bytes(memoryview(self._buffer)[:filled]))
+        filled, buffer = self._filled, self._buffer
+        if filled:
+            self._filled = self.waiting = 0
+            self._deliver(bytes(buffer if filled == len(buffer) else memoryview(buffer)[:filled]))
 
     def stop(self) -> None:
         """Deliver nothing more, and let go of who was delivered to."""
@@ -132,7 +128,12 @@ class Renderer:
     def _put(self, pcm: bytes) -> None:
         end = self._filled + len(pcm)
         self._buffer[self._filled : end] = pcm
+        self._fill(end)
+
+    def _fill(self, end: int) -> None:
+        """The buffer is filled up to here now."""
         self._filled = end
+        self.waiting = end // _SAMPLE_BYTES * self._divisor
         if end >= self._batch_bytes:
             self.flush()
 

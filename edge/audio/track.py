@@ -139,7 +139,10 @@ class AudioTrack:
         """Let the feeds play whose batch is complete; owed when ``intake`` has reached ``due``."""
         for feed in self._live:
             feed.note()
-        self._set_due()
+        if len(self._live) == 1:
+            self.intake.due = self._live[0].due
+        else:
+            self._set_due()
 
     def shed(self, keep_ms: float) -> None:
         """Let the feeds pass over what is due, but for the newest ``keep_ms``: it came too late."""

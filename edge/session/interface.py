@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _endpoint_id = re.compile(r"([0-9a-fA-F]+)-")
 
 
+@lru_cache(maxsize=1024)
 def participant_id(tag: str) -> str:
     """Whose tag it is: the hexadecimal part in front of the first dash, else the whole tag."""
     endpoint = _endpoint_id.match(tag)
