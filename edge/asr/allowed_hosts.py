@@ -18,6 +18,8 @@ from edge.errors import RecognizerRefused, SettingError
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
+_UNICAST = ip_network("2000::/3")
+"""All IPv6 addresses of the public Internet (RFC 4291 section 2.4 and IANA's registry)."""
 _TRANSLATED = ip_network("64:ff9b::/96")
 """IPv4 addresses as IPv6 networks see them (RFC 6052)."""
 
@@ -97,6 +99,8 @@ def is_public(address: Address) -> bool:
             return False
         if own in _TRANSLATED:
             return is_public(IPv4Address(int(own) & 0xFFFFFFFF))
+        if own not in _UNICAST:
+            return False
     return own.is_global and not own.is_multicast
 
 

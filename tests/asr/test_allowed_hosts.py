@@ -79,6 +79,10 @@ def test_an_entry_that_is_no_host_stops_the_start(entry: str) -> None:
         "64:ff9b::7f00:1",
         "2002:7f00:1::",
         "2001:0:7f00:1:0:0:80ff:fffe",
+        "::127.0.0.1",
+        "::ffff:0:127.0.0.1",
+        "64:ff9b:1::7f00:1",
+        "fec0::1",
     ],
 )
 async def test_a_listed_name_does_not_lead_into_the_inner_network(
