@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
-from websockets.exceptions import InvalidHandshake, InvalidStatus
+from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.uri import parse_uri
 
 from edge.asr.upstream import Ending, Upstream, connect
 from edge.errors import (
@@ -151,15 +152,20 @@ class Outbox:
 
 def checked_url(setting: str, url: str) -> str:
     """The address, if it is one of a WebSocket; raises ``SettingError`` without its secrets."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("ws", "wss") or not parts.hostname:
-        raise SettingError(setting, host(url), "it is a ws:// or wss:// address")
+    try:
+        parse_uri(url)
+    except (InvalidURI, ValueError):
+        problem = "it is a ws:// or wss:// address, without a fragment"
+        raise SettingError(setting, host(url), problem) from None
     return url
 
 
 def host(url: str) -> str:
     """The address without path, query and credentials: what may stand in a log."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an address"
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 

@@ -80,7 +80,16 @@ def test_what_waits_can_be_given_up() -> None:
 def test_an_address_is_shown_without_its_secrets() -> None:
     assert host("wss://user:secret@example.org:444/v1?key=x") == "wss://example.org:444"
     assert checked_url("X_URL", "ws://localhost/v1") == "ws://localhost/v1"
-    for bad in ("https://u:secret@example.org/?token=x", "wss://", "example.org"):
+    for bad in (
+        "https://u:secret@example.org/?token=x",
+        "wss://",
+        "example.org",
+        "wss://example.org/?token=x#part",
+        "wss://secret@example.org/",
+        "wss://example.org:99999/?token=x",
+        "wss://example.org:port/?token=x",
+        "wss://[::1/?token=x",
+    ):
         with pytest.raises(SettingError, match="X_URL") as refused:
             Service("X", bad, url_setting="X_URL", key_setting="X_KEY")
         assert "secret" not in str(refused.value)
