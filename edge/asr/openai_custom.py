@@ -72,7 +72,7 @@ class OpenAICustomRecognizer(Recognizer):
             "OPENAI_CUSTOM_ALLOWED_HOSTS", settings.openai_custom_allowed_hosts
         )
         self._service = Service(NAME, None, url_setting=URL_PARAMETER, key_setting=KEY_HEADER)
-        self._sessions = OpenAISessions(sessions)
+        self._sessions = OpenAISessions(NAME, sessions)
         self.counts: OpenAICounts = self._sessions.counts
 
     @property

@@ -223,14 +223,14 @@ COMMIT_EMPTY = "input_audio_buffer_commit_empty"
 _REFUSALS = frozenset({"authentication_error", "permission_error", "insufficient_quota"})
 
 
-def as_error(details: ErrorDetails, *, accepted: bool) -> RecognizerError:
-    """The error of an ``error`` event, by whether trying again may help.
+def as_error(name: str, details: ErrorDetails, *, accepted: bool) -> RecognizerError:
+    """The error of an ``error`` event, by whether trying again may help; ``name`` opens its text.
 
     ``accepted`` says that the service took the session's configuration: an invalid request after
     that is a fault of this connection, not of how it is configured.
     """
     kind, code = details.type or "", details.code or ""
-    text = "OpenAI: " + plain(details.message or code or kind or "error without a message")
+    text = f"{name}: " + plain(details.message or code or kind or "error without a message")
     if code == "session_expired":
         return RecognizerClosed(text)
     if kind in _REFUSALS or code in _REFUSALS or code == "invalid_api_key":

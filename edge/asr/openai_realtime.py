@@ -19,6 +19,7 @@ from edge.asr.upstream import Upstream
 from edge.errors import SettingError
 from edge.option import option
 
+NAME = "OpenAI"
 SERVER_VAD: dict[str, Any] = {
     "type": "server_vad",
     "threshold": 0.5,
@@ -77,8 +78,9 @@ def missing(settings: OpenAISettings) -> str | None:
 class OpenAISessions:
     """Transcription sessions as the settings have them, whoever's server they are on."""
 
-    def __init__(self, settings: OpenAISettings) -> None:
-        """Raises ``SettingError`` for settings it cannot use."""
+    def __init__(self, name: str, settings: OpenAISettings) -> None:
+        """``name`` is whose server it is, for messages; ``SettingError`` for unusable settings."""
+        self._name = name
         self._settings = settings
         self._turn_detection = _checked_turn_detection(settings.openai_turn_detection)
         self.counts: OpenAICounts = OpenAICounts()
@@ -115,7 +117,7 @@ class OpenAISessions:
                 settings.openai_session, transcription, self._turn_detection, event_id
             )
 
-        return OpenAIStream(connection, configure, emit, self.counts)
+        return OpenAIStream(self._name, connection, configure, emit, self.counts)
 
 
 class OpenAIRecognizer(Recognizer):
@@ -127,12 +129,12 @@ class OpenAIRecognizer(Recognizer):
     def __init__(self, settings: OpenAISettings) -> None:
         self._key = settings.openai_api_key or ""
         self._service = Service(
-            "OpenAI",
+            NAME,
             settings.openai_realtime_url,
             url_setting="OPENAI_REALTIME_URL",
             key_setting="OPENAI_API_KEY",
         )
-        self._sessions = OpenAISessions(settings)
+        self._sessions = OpenAISessions(NAME, settings)
         self.counts: OpenAICounts = self._sessions.counts
 
     @property

@@ -36,7 +36,6 @@ from edge.asr.service_stream import ServiceStream
 from edge.asr.upstream import Upstream
 from edge.errors import RecognizerError, RecognizerTimeout
 
-NAME = "OpenAI"
 ANSWER_S = 20.0
 """How long after a commit a service that lives may take for the next word about any item."""
 ORDER_S = 2.0
@@ -67,12 +66,18 @@ class OpenAICounts(msgspec.Struct):
 
 
 class OpenAIStream(ServiceStream):
-    """See ``RecognizerStream``; made by ``OpenAIRecognizer.open``."""
+    """See ``RecognizerStream``; made by ``OpenAISessions.begin``."""
 
     def __init__(
-        self, connection: Upstream, configure: Configure, emit: Emit, counts: OpenAICounts
+        self,
+        name: str,
+        connection: Upstream,
+        configure: Configure,
+        emit: Emit,
+        counts: OpenAICounts,
     ) -> None:
-        super().__init__(NAME, connection, emit)
+        """``name`` is whose server it is, for messages."""
+        super().__init__(name, connection, emit)
         self._configure = configure
         self._context: str | None = None
         self._update_waits = False
@@ -177,7 +182,7 @@ class OpenAIStream(ServiceStream):
             case ErrorEvent() if event.error.event_id == UPDATE_ID:
                 self._counts.updates_refused += 1
             case ErrorEvent():
-                self._end(as_error(event.error, accepted=self._accepted))
+                self._end(as_error(self._name, event.error, accepted=self._accepted))
 
     def _finals(self, finals: Iterable[Final]) -> None:
         for final in finals:
@@ -199,7 +204,7 @@ class OpenAIStream(ServiceStream):
             return
         silent_s = time.monotonic() - self._progress_s
         if silent_s >= ANSWER_S:
-            self._end(RecognizerTimeout(f"OpenAI owes text for {silent_s:.0f} s"))
+            self._end(RecognizerTimeout(f"{self._name} owes text for {silent_s:.0f} s"))
         else:
             self._later("answer", ANSWER_S - silent_s, self._check_answer)
 

@@ -12,7 +12,7 @@ from edge.asr.openai_custom import OpenAICustomRecognizer, OpenAICustomSettings,
 from edge.asr.openai_realtime import OpenAISettings
 from edge.asr.settings import SupervisorSettings
 from edge.errors import RecognizerClosed, RecognizerRefused, SettingError
-from tests.asr.fakes.openai_endpoint import KEY, RATE_HZ, FakeOpenAI
+from tests.asr.fakes.openai_endpoint import KEY, RATE_HZ, FakeOpenAI, Fault
 from tests.asr.support.events import Events
 from tests.asr.support.supervision import until
 from tests.asr.support.tones import sentence
@@ -144,6 +144,23 @@ async def test_a_wrong_key_is_the_clients_to_mend_and_not_repeated() -> None:
         with pytest.raises(RecognizerRefused, match="X-Custom-Openai-Api-Key") as caught:
             await opener.open(asking(endpoint.url, "sk-wrong"), Events())
     assert "sk-wrong" not in str(caught.value)
+
+
+async def ended(events: Events) -> None:
+    await until(lambda: events.ended)
+
+
+async def test_the_words_of_its_errors_blame_the_clients_server_and_not_openai() -> None:
+    said = {"type": "server_error", "message": "overloaded"}
+    faults = [Fault(close_code=1011), Fault(error_after_ms=0, error=said)]
+    async with FakeOpenAI(faults=faults) as endpoint:
+        opener = recognizer("127.0.0.1", require_wss=False)
+        events = [Events(), Events()]
+        for each in events:
+            stream = await opener.open(asking(endpoint.url), each)
+            await ended(each)
+            await stream.close()
+    assert all(str(each.error).startswith("openai_custom") for each in events)
 
 
 def test_each_listed_host_is_a_service_of_its_own() -> None:
