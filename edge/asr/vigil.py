@@ -24,7 +24,7 @@ class Vigil:
     __slots__ = ("_asked", "_due_s", "_limit_s", "_most_s", "_since_s", "next_s")
 
     def __init__(self, limit_s: float) -> None:
-        """``limit_s`` is for services that are quiet by design; 0 never judges those."""
+        """``limit_s`` is for services that are quiet by design; 0 never judges any service."""
         self._limit_s = limit_s
         self._most_s = math.inf
         self._since_s: float | None = None
@@ -42,7 +42,8 @@ class Vigil:
         """Seconds the service has been silent for if that is too long, else None."""
         limit_s = stream.silent_limit_s
         asks = limit_s is None
-        limit_s = min(self._limit_s if limit_s is None else limit_s, self._most_s)
+        limit_s = self._limit_s if limit_s is None or not self._limit_s else limit_s
+        limit_s = min(limit_s, self._most_s)
         was_late = self._due_s is not None and now_s - self._due_s > LATE_S
         if not limit_s or not stream.turn_open:
             self._since_s, self._due_s, self.next_s = None, None, CALM_S
