@@ -117,7 +117,8 @@ class DeepgramStream(ServiceStream):
 
     def ended(self, ending: Ending) -> None:
         """After ``CloseStream`` a normal closure is the wanted end, unless results lack."""
-        wanted = ending.code == NORMAL_CLOSURE and self._unheard_ms < OVERDUE_MS
+        told = not self._interim and self._unheard_ms < OVERDUE_MS
+        wanted = told and ending.code == NORMAL_CLOSURE
         if self._closing and (self._settled.is_set() or wanted):
             self._settled.set()
         else:

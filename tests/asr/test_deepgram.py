@@ -366,6 +366,18 @@ async def test_a_connection_lost_while_it_drains_is_an_error() -> None:
     assert isinstance(events.error, RecognizerClosed)
 
 
+async def test_words_without_a_final_are_not_dealt_with_by_a_normal_end() -> None:
+    async with FakeDeepgram(faults=[Fault(after_ms=1100, then="withhold")]) as service:
+        events = Events()
+        stream = await recognizer(service).open(request(), events)
+        send_pcm(stream, tone("alpha", PCM_HZ, 1500))
+        await until(lambda: events.interims)
+        await asyncio.wait_for(stream.drain(), 5)
+        await stream.close()
+    assert not events.text
+    assert isinstance(events.error, RecognizerClosed)
+
+
 async def test_a_service_that_falls_silent_owes_something_and_says_so() -> None:
     async with FakeDeepgram(faults=[Fault(after_ms=1100, then="mute")]) as service:
         stream = await recognizer(service).open(request(), Events())
