@@ -21,9 +21,7 @@ class Turns:
 
     _of_loop: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, Turns]] = WeakKeyDictionary()
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._call_soon = loop.call_soon
-        self._create_future = loop.create_future
+    def __init__(self) -> None:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     @classmethod
@@ -32,14 +30,15 @@ class Turns:
         loop = asyncio.get_running_loop()
         turns = cls._of_loop.get(loop)
         if turns is None:
-            turns = cls._of_loop[loop] = cls(loop)
+            turns = cls._of_loop[loop] = cls()
         return turns
 
     async def mine(self) -> None:
         """Return when the caller may do a slice of work, which it does before it awaits again."""
+        loop = asyncio.get_running_loop()
         if not self._waiting:
-            self._call_soon(self._grant)
-        waiter = self._create_future()
+            loop.call_soon(self._grant)
+        waiter = loop.create_future()
         self._waiting.append(waiter)
         await waiter
 
@@ -51,4 +50,4 @@ class Turns:
                 waiter.set_result(None)
                 granted += 1
         if self._waiting:
-            self._call_soon(self._grant)
+            asyncio.get_running_loop().call_soon(self._grant)
