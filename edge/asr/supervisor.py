@@ -187,6 +187,7 @@ class Supervisor:
                 error = await self._connect(link, choice.recognizer)
             except BaseException:
                 permit.abandoned()
+                self._leave(link)
                 raise
         try:
             if error is None:

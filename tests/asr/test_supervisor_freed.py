@@ -12,8 +12,10 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
+from edge.asr.interface import AudioWanted
 from edge.asr.supervisor import Supervisor
 from tests.asr.fakes.openai_endpoint import FakeOpenAI, Fault
+from tests.asr.support.scripted import Scripted
 from tests.asr.support.supervision import Scene, openai, until
 
 Way = Callable[[Scene], Awaitable[None]]
@@ -67,3 +69,14 @@ async def ended(endpoint: FakeOpenAI, way: Way) -> weakref.ref[Supervisor]:
     played.supervisor.start()
     await way(played)
     return weakref.ref(played.supervisor)
+
+
+async def test_a_stream_that_cannot_be_fed_is_closed() -> None:
+    """A recognizer that asks for audio nobody can make costs its track, and no connection."""
+    unknown = Scripted(forms={"opus": AudioWanted(rate_hz=44100)})
+    played = Scene((unknown,))
+    played.supervisor.start()
+    await until(lambda: played.listener.errors)
+    await played.supervisor.abort()
+    assert [stream.closed for stream in unknown.streams] == [True]
+    assert not played.counts.open
