@@ -15,7 +15,7 @@ import os
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 from typing import Protocol, cast
 
 import msgspec
@@ -243,7 +243,7 @@ class Upstream(asyncio.Protocol):
 
     def send_binary_many(self, messages: list[bytes]) -> None:
         """Send binary messages of up to 65,535 bytes in one write, like ``send_binary``."""
-        keys = os.urandom(4 * len(messages))
+        keys = b"".join(islice(_keys, len(messages)))
         self._transport.write(frames.encode_masked_many(BINARY, messages, keys))
 
     async def close(self) -> None:

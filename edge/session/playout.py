@@ -70,14 +70,13 @@ class Playout:
         self._waiting.clear()
 
     def _play_some(self) -> None:
-        waiting = self._waiting
-        ends_s = time.perf_counter() + SLICE_S
-        while waiting:
+        waiting, clock = self._waiting, self._clock
+        now_s = clock()
+        ends_s = now_s + SLICE_S
+        while waiting and now_s < ends_s:
             track = next(iter(waiting))
-            late = self._clock() - waiting.pop(track) > LATE_S
-            self._play(track, late=late)
-            if time.perf_counter() >= ends_s:
-                break
+            self._play(track, late=now_s - waiting.pop(track) > LATE_S)
+            now_s = clock()
         if waiting:
             asyncio.get_running_loop().call_soon(self._play_some)
 

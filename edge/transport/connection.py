@@ -212,11 +212,17 @@ class Connection(ReadingHalf):
             return []
 
     def _deliver(self, items: list[tuple[int, bytes]]) -> None:
+        taker = self._taker
+        if not items and (taker is None or not taker.waiting):
+            return
         message = self._receiver.message
         rest = iter(items)
         try:
-            if self._taker is not None and self._taker.waiting:
-                self._settle_taken(self._taker)
+            if taker is not None and taker.waiting:
+                self.messages_in += taker.waiting
+                taker.waiting = 0
+                if self._taken is not None:
+                    self._taken()
             for opcode, payload in rest:
                 if opcode <= BINARY:
                     self.messages_in += 1
@@ -230,12 +236,6 @@ class Connection(ReadingHalf):
             return
         if self._held:
             self._set_aside(rest, front=True)
-
-    def _settle_taken(self, taker: Taker) -> None:
-        self.messages_in += taker.waiting
-        taker.waiting = 0
-        if self._taken is not None:
-            self._taken()
 
     def _settle(self) -> None:
         """After a turn: read on when all is delivered, else see to it that the rest will be."""
