@@ -15,6 +15,7 @@ class FrameError(Exception):
 
 class Taker:
     waiting: int
+    def offer(self, text: bytes) -> bool: ...
 
 @final
 class Decoder:

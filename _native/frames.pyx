@@ -196,6 +196,15 @@ cdef class Taker:
     cdef int take(self, const unsigned char *text, Py_ssize_t size) except -1:
         return 0
 
+    def offer(self, bytes text not None):
+        """Whether it takes a text that had to wait as a message."""
+        if PyBytes_GET_SIZE(text) > MAX_OFFERED_BYTES:
+            return False
+        if not self.take(<const unsigned char *>PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text)):
+            return False
+        self.waiting += 1
+        return True
+
 
 @cython.final
 cdef class Decoder:

@@ -36,17 +36,18 @@ cdef class MediaIntake(Taker):
 
     ``tracks`` maps a tag to whatever has a ``PacketIntake`` as its ``intake``; it is looked at for
     each packet. ``due`` are those of them that have reached their ``due``, each once, for the
-    caller to look after and to clear.
+    caller to look after and to clear; so are ``crowded``, in which more waits to be played than may.
     """
 
     cdef dict _tracks
-    cdef readonly list due
+    cdef readonly list due, crowded
     cdef Py_ssize_t _packets, _bytes
     cdef double _events
 
     def __cinit__(self, dict tracks not None):
         self._tracks = tracks
         self.due = []
+        self.crowded = []
 
     def settle(self):
         """``(packets, payload bytes, events)`` taken since the last call.
@@ -83,12 +84,17 @@ cdef class MediaIntake(Taker):
         self._packets += 1
         self._bytes += PyBytes_GET_SIZE(payload)
         self._events += max(1.0, samples / <double>USUAL_SAMPLES)
-        if intake.ring.end >= intake.due and not self._is_due(track):
-            self.due.append(<object>track)
+        if intake.ring.end >= intake.due:
+            _add(self.due, track)
+        if intake.ring.crowded():
+            _add(self.crowded, track)
         return 1
 
-    cdef bint _is_due(self, PyObject *track):
-        for other in self.due:
-            if <PyObject *>other is track:
-                return True
-        return False
+
+cdef int _add(list tracks, PyObject *track) except -1:
+    """Append a track unless it is there."""
+    for other in tracks:
+        if <PyObject *>other is track:
+            return 0
+    tracks.append(<object>track)
+    return 0

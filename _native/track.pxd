@@ -18,10 +18,11 @@ cdef class TrackStats:
 cdef class StepRing:
     cdef Entry *_entries
     cdef Py_ssize_t _room
-    cdef int64_t _limit, _overflow, _played
-    cdef readonly int64_t count, first, start, end
+    cdef int64_t _limit, _crowd, _overflow, _played
+    cdef readonly int64_t count, first, start, end, unplayed
     cdef readonly TrackStats stats
 
+    cdef bint crowded(self) noexcept
     cdef void _mark(self, int64_t number, bint is_packet, bint sound) noexcept
     cdef int _put(self, PyObject *thing, int samples, int kind) except -1
     cdef int _resize(self, Py_ssize_t room) except -1

@@ -20,6 +20,8 @@ cdef enum:
     # Payloads up to this size are a sender's way to say that it is silent (DTX).
     DTX_BYTES = 2
     LEAST_ROOM = 16
+    # What may wait to be played before a ring is crowded; never more than half of it.
+    MOST_UNPLAYED_MS = 5000
 
 cdef enum Kind:
     OTHER
@@ -73,10 +75,12 @@ cdef class StepRing:
     Steps are numbered from the track's first on. Kept are packets, as their payload, and anything
     else, with a length in 48 kHz samples each. The ring also knows how far any feed has ever
     played, so that each packet is counted once: when first played, or when it leaves unplayed.
+    ``unplayed`` is how much no feed has come to yet, in samples.
     """
 
     def __cinit__(self, int64_t limit_ms, TrackStats stats not None):
         self._limit = limit_ms * SAMPLES_PER_MS
+        self._crowd = min(self._limit // 2, <int64_t>MOST_UNPLAYED_MS * SAMPLES_PER_MS)
         self.stats = stats
         self._resize(LEAST_ROOM)
 
@@ -94,6 +98,14 @@ cdef class StepRing:
         for number in range(max(self._played, self.first), self.count):
             unplayed += self._entries[number & (self._room - 1)].kind != OTHER
         return unplayed
+
+    @property
+    def crowding(self):
+        """What waits to be played, as a share of what may; from 1.0 on more is unwelcome."""
+        return self.unplayed / <double>self._crowd
+
+    cdef bint crowded(self) noexcept:
+        return self.unplayed >= self._crowd
 
     def put_packet(self, bytes payload not None, int samples):
         """Keep a packet; drop the oldest steps if that makes too many."""
@@ -164,10 +176,15 @@ cdef class StepRing:
 
     cdef void _mark(self, int64_t number, bint is_packet, bint sound) noexcept:
         cdef int64_t passed_over
+        cdef Entry *entry
         if number < self._played:
             return
         for passed_over in range(max(self._played, self.first), number):
-            self.stats.unplayed += self._entries[passed_over & (self._room - 1)].kind != OTHER
+            entry = &self._entries[passed_over & (self._room - 1)]
+            self.stats.unplayed += entry.kind != OTHER
+            self.unplayed -= entry.samples
+        if number >= self.first:
+            self.unplayed -= self._entries[number & (self._room - 1)].samples
         self._played = number + 1
         if is_packet and sound:
             self.stats.decoded += 1
@@ -187,6 +204,7 @@ cdef class StepRing:
         entry.kind = kind
         self.count += 1
         self.end += samples
+        self.unplayed += samples
         while self.end - self.start > self._limit:
             unplayed = self._played <= self.first
             dropped = self._drop()
@@ -201,6 +219,7 @@ cdef class StepRing:
         cdef int samples = entry.samples
         if self.first >= self._played:
             self.stats.unplayed += entry.kind != OTHER
+            self.unplayed -= samples
         self.first += 1
         self.start += samples
         Py_DECREF(<object>entry.thing)

@@ -209,6 +209,12 @@ class Sequencer(PacketOrder):
         self._settle()
         return steps
 
+    def excuse(self, now_s: float) -> None:
+        """The sender is not silent, it is not being read; unless it was silent before."""
+        if self.last_packet_s is not None and not (self._held or self._idle):
+            self.last_packet_s = now_s
+            self.wake_s = now_s + self.patience_s
+
     def tick(self, now_s: float) -> Sequence[Step]:
         """Do what is due by ``now_s``; worth calling only when ``wake_s`` has come."""
         if now_s - self.wake_s > _STALL_S and not self._postponed:

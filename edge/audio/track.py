@@ -117,6 +117,14 @@ class AudioTrack:
         """Packets that nothing has played yet: kept for a feed, or waiting for a missing one."""
         return self._ring.unplayed_packets + self._sequencer.held_packets
 
+    @property
+    def crowding(self) -> float:
+        """What no feed has come to, as a share of 5 s or of half of what can be kept.
+
+        From 1.0 on a sender that can wait should: what cannot be kept any more is dropped.
+        """
+        return self._ring.crowding
+
     def speech_since(self, from_ms: float) -> bool:
         """Whether a packet with sound was put out after ``from_ms``; DTX packets don't count."""
         return self._sequencer.speech_end > from_ms * _SAMPLES_PER_MS
@@ -197,6 +205,13 @@ class AudioTrack:
         """
         if now_s >= self._sequencer.wake_s:
             self._wake(now_s)
+
+    def excuse(self, now_s: float) -> None:
+        """The sender is being kept waiting: what it does not send now is no silence.
+
+        To be called more often than silence is made up.
+        """
+        self._sequencer.excuse(now_s)
 
     def finish(self) -> None:
         """Play what waits for missing packets and hand over partial batches."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 from msgspec import UNSET, structs
 
@@ -35,7 +36,7 @@ from edge.ingest.events import (
 )
 from edge.ingest.formats import announced, container_of
 from edge.ingest.interface import Refusal, UpgradeRequest
-from edge.ingest.pace import Pace
+from edge.ingest.pace import Pace, Waiting
 from edge.ingest.query import MediaQuery, parse_media_query
 from edge.logs import Repeats, get_logger
 from edge.session.attachment import Attachment
@@ -123,6 +124,7 @@ class MediaReceiver:
         self._intake: MediaIntake | None = None
         """Takes packets that nothing is remarkable about; the rest comes as messages."""
         self._pace = Pace(host.settings.max_events_per_s, time.monotonic())
+        self._waiting = Waiting()
         self._repeats = Repeats(_log)
         self._ending: asyncio.Task[None] | None = None
         self._resuming: asyncio.TimerHandle | None = None
@@ -260,7 +262,11 @@ class MediaReceiver:
         for track in intake.due:
             self._host.play(track)
         intake.due.clear()
-        self._spend(events, time.monotonic())
+        now_s = time.monotonic()
+        self._spend(events, now_s)
+        if intake.crowded:
+            self._wait_for(intake.crowded, now_s)
+            intake.crowded.clear()
 
     def _packet(
         self,
@@ -289,6 +295,8 @@ class MediaReceiver:
         brought = max((audio.end_ms - before_ms) / EVENT_MS, audio.stats.received - before)
         if brought > 1.0:
             self._spend(brought - 1.0, now_s)
+        if audio.crowding >= 1.0:
+            self._wait_for((track,), now_s)
 
     def _open_track(self, session: Attachment, tag: str, now_s: float) -> LiveTrack | None:
         track = session.track(tag)
@@ -360,13 +368,39 @@ class MediaReceiver:
     def _slow_down(self, wait_s: float) -> None:
         socket = self._socket
         if socket is not None and socket.is_open:
-            self._counts.slowed += 1
             limit = self._host.settings.max_events_per_s
             self._repeats.note("too many events; reading more slowly", limit_per_s=limit)
-            socket.pause()
-            if self._resuming is not None:
-                self._resuming.cancel()
-            self._resuming = asyncio.get_running_loop().call_later(wait_s, socket.resume)
+            self._leave_unread(socket, wait_s)
+
+    def _wait_for(self, tracks: Sequence[LiveTrack], now_s: float) -> None:
+        """Read no further while a sender that is ahead of real time has enough to be played."""
+        socket = self._socket
+        if socket is not None and socket.is_open and (wait_s := self._waiting.begin(tracks, now_s)):
+            self._leave_unread(socket, wait_s)
+
+    def _leave_unread(self, socket: Socket, wait_s: float) -> None:
+        self._counts.slowed += 1
+        socket.pause()
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + wait_s
+        if self._resuming is not None:
+            until_s = max(until_s, self._resuming.when())
+            self._resuming.cancel()
+        self._resuming = loop.call_at(until_s, self._read_on)
+
+    def _read_on(self) -> None:
+        self._resuming = None
+        socket = self._socket
+        if socket is None:
+            return
+        now_s = time.monotonic()
+        if self._waiting and self._session is not None:
+            for track in self._session.tracks.values():
+                track.audio.excuse(now_s)
+        if wait_s := self._waiting.go_on(now_s):
+            self._resuming = asyncio.get_running_loop().call_later(wait_s, self._read_on)
+        else:
+            socket.resume()
 
 
 def _result(line: SpokenLine, with_times: bool) -> TranscriptionResult:

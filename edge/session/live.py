@@ -38,12 +38,15 @@ TAKEOVERS_WITHIN_S = 10.0
 
 AHEAD_MS = 1000.0
 """A burst after a stall of the network is no more than this as a rule."""
+CREDIT_S = 20.0
+"""What a sender that was silent or away may catch up with before it counts as ahead."""
 
 
 class LiveTrack:
     """One tag's audio and recognizer; the listener of its supervisor."""
 
     __slots__ = (
+        "_began_s",
         "_session",
         "audio",
         "intake",
@@ -65,7 +68,7 @@ class LiveTrack:
             self.audio.restart(container=container)
         self.packet = self.audio.packet
         self.intake = self.audio.intake
-        self.opened_s = time.monotonic()
+        self.opened_s = self._began_s = time.monotonic()
         self.others_said = ""
         """The newest words of the other tags, where recognizers are told of them."""
         self.transcriber: Transcriber | None = None
@@ -77,7 +80,18 @@ class LiveTrack:
 
     def is_ahead(self, now_s: float) -> bool:
         """Whether its sender is well ahead of real time."""
-        return self.audio.end_ms > 1000 * (now_s - self.opened_s) + AHEAD_MS
+        end_ms = self.audio.end_ms
+        self._began_s = max(self._began_s, now_s - end_ms / 1000 - CREDIT_S)
+        return end_ms > 1000 * (now_s - self._began_s) + AHEAD_MS
+
+    def must_wait(self, now_s: float, crowding: float = 1.0) -> bool:
+        """Whether its sender is ahead and more of its audio waits to be played than may.
+
+        What a recognizer that fails does not take makes it wait no longer than time needs to come
+        up with it. A tag that is closed makes nobody wait.
+        """
+        is_open = self.transcriber is not None
+        return is_open and self.audio.crowding >= crowding and self.is_ahead(now_s)
 
     def interim(self, transcript: Transcript) -> None:
         """An utterance of this tag has new text so far."""

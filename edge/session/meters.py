@@ -34,7 +34,10 @@ _OVERFLOW_MS = Counter(
 _REFUSED_EVENTS = Counter(
     "edgescribe_refused_events", "Client messages that were not used", ["reason"]
 )
-_SLOWED = Counter("edgescribe_connections_slowed", "Times a connection over its pace was paused")
+_SLOWED = Counter(
+    "edgescribe_connections_slowed",
+    "Times a connection over its pace, or too far ahead of what is played, was left unread",
+)
 
 _RECOGNIZER_EVENTS = Counter(
     "edgescribe_recognizer_events",

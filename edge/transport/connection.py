@@ -195,7 +195,7 @@ class Connection(ReadingHalf):
         if backlog:
             items = [backlog.popleft() for _ in range(min(SLICE, len(backlog)))]
             self._backlog_bytes -= sum(map(_weight, items))
-            return items
+            return items if self._taker is None else _not_taken(self._taker, items)
         return self._decode(b"", SLICE, self._taker)
 
     def _decode(
@@ -368,6 +368,14 @@ class Connection(ReadingHalf):
         except Exception:
             logger.exception("The receiver of %s failed when told of its end", self._remote)
         self._owner.forget(self)
+
+
+def _not_taken(taker: Taker, items: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    """The items from the first on that ``taker`` does not take."""
+    for index, (opcode, payload) in enumerate(items):
+        if opcode != TEXT or not taker.offer(payload):
+            return items[index:]
+    return []
 
 
 def _weight(item: tuple[int, bytes]) -> int:
