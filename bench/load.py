@@ -107,11 +107,12 @@ def table(load: Load) -> str:
             )
         )
     is_behind = load.lag.p50_ms is not None and load.lag.p50_ms > BEHIND_MS
-    if is_behind or load.dropped_ms or load.slowed or load.unsent_kb >= 1:
+    if is_behind or load.dropped_ms or load.shed_ms or load.slowed or load.unsent_kb >= 1:
         rows.append(
             (
                 "more than it can take",
-                f"{load.dropped_ms / 1000:.1f} s of audio dropped, connections slowed"
+                f"{load.shed_ms / 1000:.1f} s of audio shed,"
+                f" {load.dropped_ms / 1000:.1f} s dropped, connections slowed"
                 f" {load.slowed} times, {load.unsent_kb:.0f} kB unsent at the end"
                 + ", audio left behind: the CPU is that of less than was sent"
                 * is_behind,

@@ -97,6 +97,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     packets_reordered: int
     dropped_ms: int
     """Audio that no recognizer took in time."""
+    shed_ms: int
+    """Audio that the gateway had no time to decode."""
     slowed: int
     """Times a connection was read more slowly."""
     unsent_kb: float
@@ -227,6 +229,7 @@ def _counts(client: LoadClient, gained: Counter[str]) -> dict[str, int]:
         "packets_lost": gained["edgescribe_lost_packets_total/lost"],
         "packets_reordered": gained["edgescribe_reordered_packets_total"],
         "dropped_ms": gained["edgescribe_overflow_dropped_milliseconds_total"],
+        "shed_ms": gained["edgescribe_audio_shed_milliseconds_total"],
         "slowed": gained["edgescribe_connections_slowed_total"],
     }
 

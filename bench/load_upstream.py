@@ -4,8 +4,8 @@
 
 Prints its port, then serves until its standard input closes; to each line read there it answers
 with the numbers of connections opened so far and of those still open. Audio is skipped by length.
-``bench.load_vendors`` says what it answers. The finals of all connections are spread over their
-4 s, as those of people who speak are.
+``bench.load_vendors`` says what it answers. The interims of all connections are spread over their
+0.5 s and the finals over their 4 s, as those of people who speak are.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from bench.load_vendors import INTERIM_S, INTERIMS_PER_FINAL, Vendor, vendor_of
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _NORMAL_CLOSE = b"\x88\x02\x03\xe8"
+GOLDEN = 0.6180339887498949
 
 
 class Connections:
@@ -44,7 +45,9 @@ class Upstream(asyncio.BufferedProtocol):
         self._vendor: Vendor | None = None
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._beats = Connections.opened % INTERIMS_PER_FINAL
+        self._number = Connections.opened
+        self._beats = self._number % INTERIMS_PER_FINAL
+        self._next_s = 0.0
         self._loop = asyncio.get_running_loop()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -110,7 +113,11 @@ class Upstream(asyncio.BufferedProtocol):
         )
         self._vendor = vendor_of(head.split(b" ", 2)[1].decode(), self._send)
         self._vendor.opened()
-        self._timer = self._loop.call_later(INTERIM_S, self._beat, self._vendor)
+        # However close together they connect: the golden ratio spreads any number evenly.
+        phase_s = self._number * GOLDEN % 1.0 * INTERIM_S
+        now_s = self._loop.time()
+        self._next_s = now_s + INTERIM_S + (phase_s - now_s) % INTERIM_S
+        self._timer = self._loop.call_at(self._next_s, self._beat, self._vendor)
         return end + 4
 
     def _header(self, position: int) -> tuple[int, int, int] | None:
@@ -138,7 +145,8 @@ class Upstream(asyncio.BufferedProtocol):
             self._transport.close()
 
     def _beat(self, vendor: Vendor) -> None:
-        self._timer = self._loop.call_later(INTERIM_S, self._beat, vendor)
+        self._next_s = max(self._next_s + INTERIM_S, self._loop.time())
+        self._timer = self._loop.call_at(self._next_s, self._beat, vendor)
         self._beats += 1
         if self._beats % INTERIMS_PER_FINAL == 0:
             vendor.final()

@@ -23,6 +23,7 @@ from edge.asr.interface import (
     StreamRequest,
 )
 from edge.asr.observer import RecognizerObserver
+from edge.asr.pursuit import Pursuit
 from edge.asr.settings import SupervisorSettings
 from edge.asr.turns import Turns
 from edge.asr.vigil import Vigil
@@ -39,6 +40,8 @@ WATCH_S = 2.0
 """How often a link looks after itself at least."""
 WARM_UP_MS = 80.0
 """Audio that a decoder gets before it is heard: it converges on the speech (RFC 7845 4.6)."""
+KEPT_MS = 100.0
+"""What a feed that cannot catch up with its track still plays of it: the newest."""
 DRAIN_S = 10.0
 """How long the last finals are awaited of a stream that is closed in mid-track."""
 
@@ -80,6 +83,7 @@ class Link:
         self._sound_ms = 0.0
         """Where the track ended when there was sound last."""
         self._sound_s = 0.0
+        self._pursuit = Pursuit(0.0)
         self._stalled_s: float | None = None
         self._stalled_backlog_ms = 0.0
         self._vigil = Vigil(settings.recognizer_silent_s)
@@ -108,6 +112,7 @@ class Link:
         self._observer.connected(provider, self._sound_s - started_s)
         self._observer.connection_opened(provider)
         self._covered_ms, self._sound_ms = from_ms, track.end_ms
+        self._pursuit = Pursuit(track.end_ms)
         self._wanted = self._recognizer.wants_for(request.source)
         self._open_feed(from_ms)
 
@@ -231,11 +236,17 @@ class Link:
         """Play kept audio, a slice at a time, until the feed is live again."""
         if stream.backlog_ms > self._most_backlog_ms:
             self._check_stall(time.monotonic(), stream.backlog_ms)
+            self._pursuit.rest()
             await self._sleep(BACKLOG_POLL_S)
             return
         self._stalled_s = None
         await Turns.here().mine()
         self._live = feed.pump(SLICE_MS)
+        now_s, track = time.monotonic(), self._track
+        if self._live or track.is_excused(now_s):
+            self._pursuit.rest()
+        elif self._pursuit.is_lost(now_s, feed.delivered_ms, track.end_ms):
+            feed.give_up(KEPT_MS)
         if feed.form_changed:
             self._pause = "form"
 

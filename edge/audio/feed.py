@@ -209,6 +209,11 @@ class Feed:
             self._places.mark(self._position - self._lead, self._position)
         return passed
 
+    def give_up(self, keep_ms: float) -> None:
+        """Pass over what is kept but for the newest ``keep_ms``: there is no time to play it."""
+        passed = self.shed(round(keep_ms) * _SAMPLES_PER_MS)
+        self._track.stats.shed_ms += passed // _SAMPLES_PER_MS
+
     def _play_newest(self) -> None:
         ring = self._ring
         while self._is_live and self._cursor < ring.count:

@@ -39,6 +39,8 @@ Encoding = Literal["pcm16", "opus", "ogg"]
 
 _PCM = StepKind.PCM
 _SAMPLES_PER_MS = CLOCK_HZ // 1000
+EXCUSED_S = 5.0
+"""A sender that was kept waiting counts as ahead for so long."""
 
 
 class AudioTrack:
@@ -53,6 +55,7 @@ class AudioTrack:
     __slots__ = (
         "_batch_ms",
         "_container",
+        "_excused_s",
         "_live",
         "_ring",
         "_sequencer",
@@ -70,6 +73,7 @@ class AudioTrack:
         self._live: tuple[Feed | SoundAlarm, ...] = ()
         self._source: Source = "opus"
         self._container: ContainerIntake | None = None
+        self._excused_s = -math.inf
         self.intake = PacketIntake(self._sequencer, self._ring)
         """The short way in, for whoever reads packets natively; ``play_due`` is then owed."""
 
@@ -211,7 +215,12 @@ class AudioTrack:
 
         To be called more often than silence is made up.
         """
+        self._excused_s = now_s
         self._sequencer.excuse(now_s)
+
+    def is_excused(self, now_s: float) -> bool:
+        """Whether its sender was kept waiting lately: it is ahead of real time."""
+        return now_s - self._excused_s < EXCUSED_S
 
     def finish(self) -> None:
         """Play what waits for missing packets and hand over partial batches."""
