@@ -31,6 +31,7 @@ from edge.parent import end_with_parent
 from edge.server.board import BEAT_INTERVAL_S, Totals, WorkerBoard
 from edge.server.boot import Boot
 from edge.server.door import LOOK_AGAIN_S, Door, WorkerLoop, steps_back
+from edge.server.memory import releaser
 from edge.server.process import STOP_SIGNALS, release_stop_signals
 from edge.session.gateway import Acceptance, Gateway
 from edge.transport.lane import LaneProtocol, accept, handshake_fault, refuse
@@ -39,6 +40,7 @@ from edge.transport.settings import Limits
 from edge.version import VERSION
 
 FLUSH_EVERY_BEATS = 4
+RELEASE_EVERY_BEATS = 40
 CLOSE_DEADLINE_S = 3.0
 """For the closing handshakes after a drain."""
 ALARM_AFTER_S = 10.0
@@ -225,9 +227,11 @@ class Worker:
         )
 
     async def _keep_beating(self) -> None:
-        """Show this worker on the board, flush metrics, and measure how busy the loop is."""
+        """Show this worker on the board, flush metrics, give unused memory back, and measure how
+        busy the loop is."""
         loop = asyncio.get_running_loop()
         faults = logs.Repeats(_log)
+        release_memory = releaser()
         for beat in itertools.count():
             try:
                 self._publish()
@@ -235,6 +239,8 @@ class Worker:
                 if beat % FLUSH_EVERY_BEATS == 0:
                     metrics.FLUSHER.flush()
                     metrics.TASKS.set(len(asyncio.all_tasks()))
+                if beat % RELEASE_EVERY_BEATS == 0:
+                    release_memory()
             except Exception as error:
                 faults.note("a worker could not report", level="error", exc_info=error)
             due_s = loop.time() + BEAT_INTERVAL_S
