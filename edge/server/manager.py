@@ -97,7 +97,7 @@ class Watch(WorkerManager):
 
     def _handle(self, message: Any) -> None:
         """What a worker may say: that its start failed, or that everything should stop."""
-        if message == "__TERMINATE_EARLY__":
+        if message == "__TERMINATE_EARLY__" and not self._stop_requested:
             raise WorkerFailed("a worker could not start; its log says why")
         if message is None or message == "__TERMINATE__":
             self._stop_requested = True
@@ -111,6 +111,8 @@ class Watch(WorkerManager):
                 if ready and self.plan.board.silence_s(index) > self.plan.hang_deadline_s:
                     _log.error("a worker hangs and is killed", worker=index)
                     _send(process, signal.SIGKILL)
+            elif self._stop_requested:
+                return  # whoever told this process to stop may have told that one, too
             elif not ready:
                 raise WorkerFailed("a worker ended before it was ready; its log says why")
             elif life.replace_at_s is None:
@@ -118,7 +120,7 @@ class Watch(WorkerManager):
                 self.plan.board.clear(index)
                 self.plan.on_exit(process.pid)
                 _log.error("a worker ended", worker=index, status=process.exitcode)
-            elif now_s >= life.replace_at_s and not self._stop_requested:
+            elif now_s >= life.replace_at_s:
                 life.began(now_s)
                 self._replace(process)
                 return
