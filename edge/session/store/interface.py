@@ -24,6 +24,7 @@ Durability = Literal["normal", "full"]
 MAX_NAME_BYTES = 256
 MAX_PAGE = 1000
 MAX_SHED = 1000
+MAX_EXPIRED = 1000
 SIGNAL_MAX_BYTES = 32768
 TOMBSTONE_S = 7 * 86400.0
 DEAD_LETTERS_KEPT_S = 4 * 86400.0
@@ -105,6 +106,15 @@ class SessionInfo(msgspec.Struct, frozen=True):
     created_ms: int
     changed_ms: int
     head: int
+
+
+class SessionDetail(msgspec.Struct, frozen=True):
+    """What there is to know of one session without reading its log."""
+
+    info: SessionInfo
+    place: Head
+    tracks: tuple[str, ...]
+    """Names of the tracks that were ever opened, sorted."""
 
 
 class OutboxRow(msgspec.Struct, frozen=True):
@@ -314,6 +324,10 @@ class SessionStore(ABC):
         """Sessions by name, those that follow the name ``after``."""
 
     @abstractmethod
+    async def detail(self, session: str) -> SessionDetail | None:
+        """One session, None if there is none of this name."""
+
+    @abstractmethod
     async def delete(self, session: str) -> bool:
         """Remove log, records, outbox rows and dead letters; a tombstone refuses late writers.
 
@@ -321,10 +335,10 @@ class SessionStore(ABC):
         """
 
     @abstractmethod
-    async def expire(self, unchanged_s: float) -> list[str]:
+    async def expire(self, unchanged_s: float, limit: int = MAX_EXPIRED) -> list[str]:
         """Delete sessions that nobody changed for so long; forget old tombstones and dead letters.
 
-        At most 1,000 a call; returns the names, so that their audio can go too. Sessions with
+        At most ``limit`` a call; returns the names, so that their audio can go too. Sessions with
         messages in the outbox stay.
         """
 

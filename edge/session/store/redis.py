@@ -16,6 +16,7 @@ import msgspec
 
 from edge.errors import Conflict, HistoryLost, SessionDeleted, StaleFence, StoreUnavailable
 from edge.session.store.interface import (
+    MAX_EXPIRED,
     MAX_PAGE,
     SIGNAL_MAX_BYTES,
     TOMBSTONE_S,
@@ -30,6 +31,7 @@ from edge.session.store.interface import (
     Page,
     Record,
     Resumed,
+    SessionDetail,
     SessionInfo,
     SessionStore,
     Signal,
@@ -43,7 +45,6 @@ from edge.session.store.redis_signals import RedisSignals, channel
 
 SESSIONS = "edgescribe:sessions"
 MAX_KNOWN = 10_000
-MAX_EXPIRED = 1000
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -252,6 +253,14 @@ class RedisStore(SessionStore):
             return None
         return SessionInfo(session, *(int(value) for value in values[:3]))
 
+    async def detail(self, session: str) -> SessionDetail | None:
+        head, info = await self.head(session), await self._info(session)
+        if head is None or info is None:
+            return None
+        names = await self._link.call(lambda: self._link.client.hkeys(prefix(session) + "h"))
+        tracks = sorted(name[2:].decode() for name in names if name.startswith(b"f:"))
+        return SessionDetail(info, head, tuple(tracks))
+
     async def delete(self, session: str) -> bool:
         return await self._delete(session, None)
 
@@ -271,17 +280,19 @@ class RedisStore(SessionStore):
         await self._outbox.forget(session)
         return True
 
-    async def expire(self, unchanged_s: float) -> list[str]:
+    async def expire(self, unchanged_s: float, limit: int = MAX_EXPIRED) -> list[str]:
         await self._outbox.forget_letters()
         gone: list[str] = []
         after, before_ms = "", now_ms() - int(unchanged_s * 1000)
-        while len(gone) < MAX_EXPIRED and (page := await self.sessions(after, 200)):
+        while page := await self.sessions(after, 200):
             after = page[-1].name
             for info in page:
                 if info.changed_ms <= before_ms and await self._delete(
                     info.name, int(unchanged_s * 1000)
                 ):
                     gone.append(info.name)
+                if len(gone) >= limit:
+                    return gone
         return gone
 
     async def claim(self, owner: str, limit: int = 100, lease_s: float = 30.0) -> list[OutboxRow]:

@@ -21,6 +21,7 @@ from edge.logs import get_logger
 from edge.session.store import sqlite_log as log
 from edge.session.store import sqlite_outbox as outbox_rows
 from edge.session.store.interface import (
+    MAX_EXPIRED,
     MAX_PAGE,
     SIGNAL_MAX_BYTES,
     DeadLetter,
@@ -33,6 +34,7 @@ from edge.session.store.interface import (
     Page,
     Record,
     Resumed,
+    SessionDetail,
     SessionInfo,
     SessionStore,
     Signal,
@@ -45,7 +47,6 @@ from edge.session.store.sqlite_thread import SqliteThread, translated
 
 LOOK_S = 1.0
 """How long a listener may be left waiting when its wake-up was dropped."""
-MAX_EXPIRED = 1000
 
 logger = get_logger(__name__)
 T = TypeVar("T")
@@ -266,12 +267,15 @@ class SqliteStore(SessionStore):
     async def sessions(self, after: str = "", limit: int = 100) -> list[SessionInfo]:
         return await self._reader.run(lambda db: log.sessions(db, after, limit))
 
+    async def detail(self, session: str) -> SessionDetail | None:
+        return await self._reader.run(lambda db: log.detail(db, session))
+
     async def delete(self, session: str) -> bool:
         return await self._change(session, lambda db: log.delete(db, session))
 
-    async def expire(self, unchanged_s: float) -> list[str]:
+    async def expire(self, unchanged_s: float, limit: int = MAX_EXPIRED) -> list[str]:
         unchanged_ms = int(unchanged_s * 1000)
-        return await self._writer.run(lambda db: log.expire(db, unchanged_ms, MAX_EXPIRED))
+        return await self._writer.run(lambda db: log.expire(db, unchanged_ms, limit))
 
     async def claim(self, owner: str, limit: int = 100, lease_s: float = 30.0) -> list[OutboxRow]:
         if not await self._reader.run(outbox_rows.any_due):

@@ -18,6 +18,7 @@ from edge.session.store.interface import (
     Page,
     Record,
     Resumed,
+    SessionDetail,
     SessionInfo,
     new_epoch,
     now_ms,
@@ -249,6 +250,23 @@ def sessions(db: sqlite3.Connection, after: str, limit: int) -> list[SessionInfo
         (after, limit),
     )
     return [SessionInfo(*row) for row in rows]
+
+
+def detail(db: sqlite3.Connection, session: str) -> SessionDetail | None:
+    row = db.execute(
+        "SELECT id, name, created_ms, changed_ms, head, epoch, tail FROM sessions"
+        " WHERE name = ? AND deleted_ms = 0",
+        (session,),
+    ).fetchone()
+    if row is None:
+        return None
+    number, name, created_ms, changed_ms, head, epoch, tail = row
+    names = db.execute("SELECT track FROM tracks WHERE session = ? ORDER BY track", (number,))
+    return SessionDetail(
+        SessionInfo(name, created_ms, changed_ms, head),
+        Head(epoch, tail, head),
+        tuple(track for (track,) in names),
+    )
 
 
 def delete(db: sqlite3.Connection, session: str) -> bool:

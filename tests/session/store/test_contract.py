@@ -171,6 +171,29 @@ async def test_sessions_are_listed_page_by_page(store: SessionStore) -> None:
     assert seen == names
 
 
+async def test_a_session_tells_where_it_stands_and_who_wrote(store: SessionStore) -> None:
+    assert await store.detail("s") is None
+    bob = await store.open_track("s", "bob")
+    await store.open_track("s", "alice é")
+    await store.append(bob, [final("one"), final("two")])
+    detail = await store.detail("s")
+    assert detail is not None
+    assert [detail.info] == await store.sessions()
+    assert detail.place == await store.head("s")
+    assert (detail.info.head, detail.tracks) == (2, ("alice é", "bob"))
+    await store.delete("s")
+    assert await store.detail("s") is None
+
+
+async def test_expiry_takes_no_more_sessions_than_it_is_told_to(store: SessionStore) -> None:
+    for name in ("a", "b", "c"):
+        await store.note(name, [Draft("event", b"x")])
+    await asyncio.sleep(0.02)
+    gone = await store.expire(0.01, limit=2)
+    gone += await store.expire(0.01, limit=2)
+    assert sorted(gone) == ["a", "b", "c"] and await store.expire(0.01, limit=2) == []
+
+
 async def test_unchanged_sessions_expire(store: SessionStore) -> None:
     await store.note("old", [Draft("event", b"")])
     grant = await store.open_track("waiting", "a")
