@@ -27,7 +27,7 @@ def build_gateway(settings: Settings, boot: Boot) -> Gateway:
             meters.watch_recognizer(recognizer.name, recognizer.counts)
     return Gateway(
         settings.session,
-        protocols=client_protocols(counts),
+        protocols=client_protocols(counts, settings.listen),
         recognizers=recognizers,
         supervision=settings.supervisor,
         audio=settings.track,

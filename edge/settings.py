@@ -31,6 +31,7 @@ from edge.asr.settings import ChoiceSettings, SupervisorSettings
 from edge.audio.settings import TrackSettings
 from edge.demo.settings import MonitorSettings
 from edge.errors import SettingError
+from edge.ingest.settings import ListenSettings
 from edge.server.settings import ServerSettings
 from edge.session.dump import DumpSettings
 from edge.session.settings import SessionSettings
@@ -60,6 +61,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     server: ServerSettings = msgspec.field(default_factory=ServerSettings)
     lane: LaneSettings = msgspec.field(default_factory=LaneSettings)
     session: SessionSettings = msgspec.field(default_factory=SessionSettings)
+    listen: ListenSettings = msgspec.field(default_factory=ListenSettings)
     dump: DumpSettings = msgspec.field(default_factory=DumpSettings)
     track: TrackSettings = msgspec.field(default_factory=TrackSettings)
     recognizers: ChoiceSettings = msgspec.field(default_factory=ChoiceSettings)

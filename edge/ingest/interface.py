@@ -9,7 +9,7 @@ from typing import Protocol
 import msgspec
 
 from edge.session.interface import SessionHost
-from edge.transport.interface import Receiver
+from edge.transport.interface import Limits, Receiver
 
 
 class UpgradeRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,6 +21,8 @@ class UpgradeRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Raw query string without the question mark."""
     headers: Mapping[str, str] = MappingProxyType({})
     """By lower-cased name; of several of a name the first. They may hold keys."""
+    subprotocols: tuple[str, ...] = ()
+    """What the client offers in ``Sec-WebSocket-Protocol``, its favourite first."""
 
     def __repr__(self) -> str:
         """The path only: the rest may hold keys."""
@@ -32,16 +34,20 @@ class Refusal(msgspec.Struct, frozen=True):
 
     status: int
     body: str
+    retry_after_s: int = 0
+    """Sent as ``Retry-After`` unless 0."""
 
 
 class ClientProtocol(Protocol):
     """One way of talking to clients; stateless, shared by all connections of a worker."""
 
-    max_message_bytes: int
-    """A longer message closes its connection with 1009."""
+    limits: Limits
+    """What its connections may do; a longer message closes one with 1009."""
+    subprotocol: str | None
+    """Confirmed at the upgrade, when the client offered it; None confirms none."""
 
-    def matches(self, path: str) -> bool:
-        """Whether this protocol answers upgrades of ``path``."""
+    def matches(self, request: UpgradeRequest) -> bool:
+        """Whether this protocol answers such an upgrade: its path, the subprotocols on offer."""
         ...
 
     def accept(self, request: UpgradeRequest, host: SessionHost) -> Receiver | Refusal:

@@ -49,7 +49,7 @@ from edge.session.interface import (
     participant_id,
 )
 from edge.session.live import LiveTrack
-from edge.transport.interface import Close, Socket
+from edge.transport.interface import Close, Limits, Socket
 from edge.version import VERSION
 
 PATH_END = "/transcribe"
@@ -69,14 +69,15 @@ _log = get_logger("edge.ingest.media")
 class MediaProtocol:
     """Answers upgrades of any path that ends with ``/transcribe``."""
 
-    max_message_bytes = MAX_MESSAGE_BYTES
+    limits = Limits(max_message_bytes=MAX_MESSAGE_BYTES)
+    subprotocol: str | None = None
 
     def __init__(self, counts: IngestCounts) -> None:
         self.counts = counts
 
-    def matches(self, path: str) -> bool:
+    def matches(self, request: UpgradeRequest) -> bool:
         """Whether the path ends with ``/transcribe``; a prefix is allowed."""
-        return path.endswith(PATH_END)
+        return request.path.endswith(PATH_END)
 
     def accept(self, request: UpgradeRequest, host: SessionHost) -> MediaReceiver | Refusal:
         """Validate the query in the order media servers know; see docs/media-protocol.md."""

@@ -6,10 +6,12 @@ from edge.ingest.counts import IngestCounts
 from edge.ingest.interface import ClientProtocol, Refusal, UpgradeRequest
 from edge.ingest.media import MediaProtocol
 from edge.ingest.query import parse_media_query
+from edge.ingest.settings import ListenSettings
 from edge.session.interface import SessionHost
+from edge.transport.interface import Limits
 
 
-def client_protocols(counts: IngestCounts) -> tuple[ClientProtocol, ...]:
+def client_protocols(counts: IngestCounts, listen: ListenSettings) -> tuple[ClientProtocol, ...]:
     """All protocols, in the order in which they are asked; they count into ``counts``."""
     return (MediaProtocol(counts), Nowhere())
 
@@ -17,9 +19,10 @@ def client_protocols(counts: IngestCounts) -> tuple[ClientProtocol, ...]:
 class Nowhere:
     """Matches every path and refuses it."""
 
-    max_message_bytes = 0
+    limits = Limits()
+    subprotocol: str | None = None
 
-    def matches(self, path: str) -> bool:
+    def matches(self, request: UpgradeRequest) -> bool:
         """Always."""
         return True
 

@@ -34,9 +34,9 @@ from edge.server.door import LOOK_AGAIN_S, Door, WorkerLoop, steps_back
 from edge.server.memory import releaser
 from edge.server.process import STOP_SIGNALS, release_stop_signals
 from edge.session.gateway import Acceptance, Gateway
+from edge.transport.handshake import offered_subprotocols
 from edge.transport.lane import LaneProtocol, accept, handshake_fault, refuse
 from edge.transport.registry import Lanes
-from edge.transport.settings import Limits
 from edge.version import VERSION
 
 FLUSH_EVERY_BEATS = 4
@@ -192,9 +192,14 @@ class Worker:
         if isinstance(verdict, Refusal) or self._lanes is None:
             verdict = verdict if isinstance(verdict, Refusal) else Refusal(503, STOPPING)
             metrics.UPGRADES_REFUSED.labels(str(verdict.status)).inc()
-            return refuse(request, verdict.status, verdict.body)
-        limits = Limits(max_message_bytes=verdict.max_message_bytes)
-        return accept(request, verdict.receiver, lanes=self._lanes, limits=limits)
+            return refuse(request, verdict.status, verdict.body, verdict.retry_after_s)
+        return accept(
+            request,
+            verdict.receiver,
+            lanes=self._lanes,
+            limits=verdict.limits,
+            subprotocol=verdict.subprotocol,
+        )
 
     def readiness(self) -> Readiness:
         """Whether this worker, and with it the gateway, takes new work."""
@@ -223,6 +228,7 @@ class Worker:
                 path=request.path,
                 query=request.query_string,
                 headers=MappingProxyType(dict(reversed(list(request.headers.items())))),
+                subprotocols=tuple(offered_subprotocols(request.headers)),
             )
         )
 

@@ -29,7 +29,7 @@ from edge.session.metronome import Metronome
 from edge.session.playout import Playout
 from edge.session.sessions import Sessions
 from edge.session.settings import SessionSettings
-from edge.transport.interface import Close, Receiver
+from edge.transport.interface import Close, Limits, Receiver
 
 _log = get_logger("edge.session.gateway")
 
@@ -45,10 +45,12 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 class Acceptance(msgspec.Struct, frozen=True):
-    """An upgrade that is taken: who receives its messages, and how long one may be."""
+    """An upgrade that is taken: who receives its messages, within which limits."""
 
     receiver: Receiver
-    max_message_bytes: int
+    limits: Limits
+    subprotocol: str | None = None
+    """What is confirmed of the client's offer."""
 
 
 class Gateway:
@@ -120,11 +122,11 @@ class Gateway:
         """Decide over a WebSocket upgrade."""
         if self._draining:
             return Refusal(503, "Draining")
-        protocol = next(each for each in self._protocols if each.matches(request.path))
+        protocol = next(each for each in self._protocols if each.matches(request))
         answer = protocol.accept(request, self)
         if isinstance(answer, Refusal):
             return answer
-        return Acceptance(answer, protocol.max_message_bytes)
+        return Acceptance(answer, protocol.limits, protocol.subprotocol)
 
     def counts(self) -> Counts:
         """What this worker carries."""

@@ -16,10 +16,9 @@ from collections.abc import Callable, Iterable
 from _native import frames
 from _native.frames import BINARY, CLOSE, PING, TEXT, Decoder, FrameError, Taker
 from edge.transport.hangup import has_gone
-from edge.transport.interface import Close, Receiver
+from edge.transport.interface import Close, Limits, Receiver
 from edge.transport.owner import NOBODY, Owner
 from edge.transport.reading import ReadingHalf
-from edge.transport.settings import Limits
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +67,7 @@ class Connection(ReadingHalf):
         limits: Limits,
         siblings: set[object],
     ) -> None:
-        super().__init__(transport, owner)
+        super().__init__(transport, owner, limits)
         self._receiver: Receiver = receiver
         self._siblings = siblings
         self._taker: Taker | None = None
@@ -164,7 +163,7 @@ class Connection(ReadingHalf):
     def eof_received(self) -> None:
         """The peer will send no more: without a close frame that is an abnormal end."""
         self._mute = True
-        self._give_up_after(self._owner.settings.client_close_timeout_s)
+        self._give_up_after(self._settings.client_close_timeout_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The transport is gone: deliver what is left, held or not, then say so."""
@@ -254,7 +253,7 @@ class Connection(ReadingHalf):
 
     def _queue(self, data: bytes) -> None:
         """While the receiver pauses: answer control frames, keep messages up to the bound."""
-        bound = self._owner.settings.client_inbox_bytes
+        bound = self._settings.client_inbox_bytes
         self._decode(data, 0)
         for _ in range(TURN_SLICES):
             if self._backlog_bytes >= bound or self._deaf or not self._decoder.pending:
@@ -327,7 +326,7 @@ class Connection(ReadingHalf):
                 self._write(frames.encode(CLOSE, payload))
         self._mute = True
         if not self._lost:
-            self._give_up_after(self._owner.settings.client_close_timeout_s)
+            self._give_up_after(self._settings.client_close_timeout_s)
             self._transport.close()
 
     def _fail(self, code: int, reason: str) -> None:

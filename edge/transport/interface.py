@@ -7,7 +7,7 @@ from typing import Protocol
 
 import msgspec
 
-from _native.frames import Taker
+from _native.frames import TEXT, Taker, encode
 
 
 class Close(msgspec.Struct, frozen=True):
@@ -17,6 +17,21 @@ class Close(msgspec.Struct, frozen=True):
     """RFC 6455 7.4; 1005 = a close frame without a code, 1006 = no close frame at all."""
     reason: str = ""
     by_peer: bool = True
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What one route allows its connections; None leaves a limit to the settings."""
+
+    max_message_bytes: int = 64 * 1024
+    """A longer message, counted over all its fragments, closes the connection with 1009."""
+    outbox_bytes: int | None = None
+    """A client is closed when more bytes wait for it."""
+    send_timeout_s: float | None = None
+    """A client is closed when a byte waits for it for so long."""
+    ping_interval_s: float | None = None
+    """Seconds between pings."""
+    slow_code: int = 1008
+    """What a client is closed with that reads too slowly."""
 
 
 class Socket(Protocol):
@@ -38,6 +53,15 @@ class Socket(Protocol):
         Returns False when it was not taken because the connection is closing. A peer that reads too
         slowly is closed with 1008 when its outbox is full or its oldest byte is too old.
         """
+        ...
+
+    def send_frame(self, frame: bytes) -> bool:
+        """Send what ``text_frame`` made, once for many sockets; otherwise like ``send_text``."""
+        ...
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What was sent and the system has not taken yet: from some size on a peer is slow."""
         ...
 
     def send_binary(self, data: bytes) -> bool:
@@ -70,6 +94,11 @@ class Socket(Protocol):
         saw the close. Later calls do nothing. ``ValueError`` for a code that may not be sent.
         """
         ...
+
+
+def text_frame(text: bytes) -> bytes:
+    """A text message as ``Socket.send_frame`` takes it; valid UTF-8, not checked."""
+    return encode(TEXT, text)
 
 
 class Receiver(Protocol):

@@ -23,9 +23,8 @@ from sanic.server import HttpProtocol
 
 from edge.transport import handshake
 from edge.transport.connection import Connection
-from edge.transport.interface import Receiver
+from edge.transport.interface import Limits, Receiver
 from edge.transport.registry import Lanes
-from edge.transport.settings import Limits
 from edge.transport.writing import WRITE_BUFFER_BYTES
 
 
@@ -138,10 +137,15 @@ def accept(
     return _Answered(status=101)
 
 
-def refuse(request: Request, status: int, body: str) -> HTTPResponse:
-    """Answer with a bare status line and body, without any header, and cut the connection."""
-    reason = HTTPStatus(status).phrase
-    _protocol(request).cut(f"HTTP/1.1 {status} {reason}\r\n\r\n{body}".encode())
+def refuse(request: Request, status: int, body: str, retry_after_s: int = 0) -> HTTPResponse:
+    """Answer with a bare status line and body and cut the connection.
+
+    There is no header but ``Retry-After``, where ``retry_after_s`` is not 0.
+    """
+    head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
+    if retry_after_s:
+        head += f"Retry-After: {retry_after_s}\r\n"
+    _protocol(request).cut(f"{head}\r\n{body}".encode())
     return _Answered(status=status)
 
 

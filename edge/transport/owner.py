@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
-from edge.transport.interface import Close
+from edge.transport.interface import Close, Limits
 from edge.transport.rounds import Rounds
 from edge.transport.settings import LaneSettings
 
@@ -19,6 +19,10 @@ class Owner(Protocol):
     loop: asyncio.AbstractEventLoop
     settings: LaneSettings
     rounds: Rounds
+
+    def settings_of(self, limits: Limits) -> LaneSettings:
+        """The settings as a route with such limits wants them."""
+        ...
 
     @property
     def turns_due(self) -> bool:

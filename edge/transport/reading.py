@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from edge.transport.interface import Limits
 from edge.transport.owner import Owner
 from edge.transport.rounds import Arrivals, Member
 from edge.transport.writing import WritingHalf
@@ -14,8 +15,8 @@ class ReadingHalf(WritingHalf):
 
     __slots__ = ("_arrivals", "_lost", "_member", "_reads", "_sated", "bytes_in", "is_reading")
 
-    def __init__(self, transport: asyncio.Transport, owner: Owner) -> None:
-        super().__init__(transport, owner)
+    def __init__(self, transport: asyncio.Transport, owner: Owner, limits: Limits) -> None:
+        super().__init__(transport, owner, limits)
         self.bytes_in = 0
         self.is_reading = True
         self._reads = 0

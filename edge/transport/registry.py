@@ -11,6 +11,7 @@ from collections import deque
 import msgspec
 
 from edge.transport.connection import TURN_S, Connection
+from edge.transport.interface import Limits
 from edge.transport.rounds import Rounds
 from edge.transport.settings import LaneSettings
 
@@ -59,6 +60,7 @@ class Lanes:
         self._farewell: tuple[int, str] | None = None
         self._turns: deque[Connection] = deque()
         self._counts = LaneCounts()
+        self._settings_of: dict[Limits, LaneSettings] = {}
         self._sweep_every_s = _sweep_interval_s(self.settings)
 
     @property
@@ -114,6 +116,20 @@ class Lanes:
         self.context.copy().run(connection.open, first, lost=lost)
         if self._farewell is not None:
             connection.close(*self._farewell)
+
+    def settings_of(self, limits: Limits) -> LaneSettings:
+        """The settings as a route with such limits wants them."""
+        known = self._settings_of.get(limits)
+        if known is None:
+            chosen = {
+                "client_outbox_bytes": limits.outbox_bytes,
+                "client_send_timeout_s": limits.send_timeout_s,
+                "client_ping_interval_s": limits.ping_interval_s,
+            }
+            given = {name: value for name, value in chosen.items() if value is not None}
+            known = msgspec.structs.replace(self.settings, **given)
+            self._settings_of[limits] = known
+        return known
 
     @property
     def turns_due(self) -> bool:

@@ -1,4 +1,4 @@
-"""Settings of client connections, and what a route may choose for its own."""
+"""Settings of client connections."""
 
 from __future__ import annotations
 
@@ -52,10 +52,3 @@ class LaneSettings(msgspec.Struct, frozen=True, kw_only=True):
         float, option("Longest wait for a client's part of the closing handshake", gt=0)
     ] = 5.0
     """Then the connection is cut."""
-
-
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What one route allows its connections."""
-
-    max_message_bytes: int = 64 * 1024
-    """A longer message, counted over all its fragments, closes the connection with 1009."""

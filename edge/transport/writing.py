@@ -6,7 +6,7 @@ import asyncio
 
 from _native import frames
 from _native.frames import BINARY, CLOSE, PING, PONG, TEXT
-from edge.transport.interface import Close
+from edge.transport.interface import Close, Limits
 from edge.transport.owner import Owner
 from edge.transport.watch import Verdict, Watch
 
@@ -29,16 +29,20 @@ class WritingHalf(asyncio.Protocol):
         "_owner",
         "_pong",
         "_prompt_pongs",
+        "_settings",
+        "_slow_code",
         "_transport",
         "_watch",
         "bytes_out",
         "messages_out",
     )
 
-    def __init__(self, transport: asyncio.Transport, owner: Owner) -> None:
+    def __init__(self, transport: asyncio.Transport, owner: Owner, limits: Limits) -> None:
         self._transport = transport
         self._owner = owner
-        self._watch = Watch(owner.loop.time(), owner.settings)
+        self._settings = owner.settings_of(limits)
+        self._slow_code = limits.slow_code
+        self._watch = Watch(owner.loop.time(), self._settings)
         self.messages_out = 0
         self.bytes_out = 0
         # How it ends: decided once, by the first close frame either way or by a loss.
@@ -61,6 +65,15 @@ class WritingHalf(asyncio.Protocol):
         """Send one binary message; False when the connection is closing."""
         return self._send(BINARY, data)
 
+    def send_frame(self, frame: bytes) -> bool:
+        """Send a frame that ``text_frame`` made; False when the connection is closing."""
+        return self._send_frame(frame)
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What was sent and the system has not taken yet."""
+        return self._transport.get_write_buffer_size()
+
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Begin the closing handshake; ``ValueError`` for a code that may not be sent."""
         payload = frames.close_payload(code, reason)
@@ -69,7 +82,7 @@ class WritingHalf(asyncio.Protocol):
         self._close = Close(*frames.parse_close(payload), by_peer=False)
         self._write(frames.encode(CLOSE, payload))
         self._mute = True
-        self._give_up_after(self._owner.settings.client_close_timeout_s)
+        self._give_up_after(self._settings.client_close_timeout_s)
 
     def abort(self) -> None:
         """Cut the connection without a handshake; what has arrived is still delivered."""
@@ -96,7 +109,7 @@ class WritingHalf(asyncio.Protocol):
             return
         verdict = self._watch.look(
             now_s,
-            self._owner.settings,
+            self._settings,
             heard_bytes=heard_bytes,
             written_bytes=self.bytes_out,
             unsent_bytes=self._transport.get_write_buffer_size(),
@@ -130,7 +143,11 @@ class WritingHalf(asyncio.Protocol):
     def _send(self, opcode: int, payload: bytes) -> bool:
         if self._mute:
             return False
-        frame = frames.encode(opcode, payload)
+        return self._send_frame(frames.encode(opcode, payload))
+
+    def _send_frame(self, frame: bytes) -> bool:
+        if self._mute:
+            return False
         if self._choked and not self._has_room(len(frame)):
             return False
         self.messages_out += 1
@@ -143,14 +160,14 @@ class WritingHalf(asyncio.Protocol):
 
     def _has_room(self, size: int) -> bool:
         unsent = self._transport.get_write_buffer_size()
-        if unsent + size <= self._owner.settings.client_outbox_bytes:
+        if unsent + size <= self._settings.client_outbox_bytes:
             return True
         self._drop_slow_peer()
         return False
 
     def _drop_slow_peer(self) -> None:
         self._owner.count_slow()
-        self.close(1008, "Peer reads too slowly")
+        self.close(self._slow_code, "Peer reads too slowly")
 
     def _give_up_after(self, delay_s: float) -> None:
         self._watch.cut_at(self._owner.loop.time() + delay_s)

@@ -18,10 +18,10 @@ from sanic.response import text
 
 from _native import frames
 from _native.frames import BINARY, CLOSE, PING, PONG, TEXT, Decoder
-from edge.transport.interface import Close, Socket
+from edge.transport.interface import Close, Limits, Socket
 from edge.transport.lane import LaneProtocol, accept, refuse
 from edge.transport.registry import Lanes
-from edge.transport.settings import LaneSettings, Limits
+from edge.transport.settings import LaneSettings
 
 KEY = b"\x37\xfa\x21\x3d"
 PATIENCE_S = 20.0

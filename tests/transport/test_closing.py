@@ -8,8 +8,7 @@ import logging
 import pytest
 
 from _native import frames
-from edge.transport.interface import Close
-from edge.transport.settings import Limits
+from edge.transport.interface import Close, Limits
 from tests.transport.support import (
     BINARY,
     CLOSE,

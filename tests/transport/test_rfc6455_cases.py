@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 
 from _native import frames
 from _native.frames import BINARY, CLOSE, PONG, TEXT, Decoder
-from edge.transport.settings import Limits
+from edge.transport.interface import Limits
 from tests.transport import rfc6455
 from tests.transport.rfc6455 import MAX_MESSAGE_BYTES, Case, Frame
 from tests.transport.support import PATIENCE_S, Recorder, handshake, serving, settings

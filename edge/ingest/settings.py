@@ -1,0 +1,28 @@
+"""Settings of the session sockets: where they are served, and what their clients may ask."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from edge.option import option
+
+
+class ListenSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The paths of ``/listen`` and the roles of its clients."""
+
+    listen_paths: Annotated[
+        tuple[str, ...], option("Paths that serve session sockets, plain and edge.session.v1")
+    ] = ("/listen",)
+    """As the URL spells them, without the query; an existing page keeps its own."""
+    session_admins: Annotated[
+        bool, option("Take clients of edge.session.v1 that come with the role admin")
+    ] = False
+    """They may end turns of others, mute and rename them and clear the log; who may connect at all
+    is decided before."""
+
+
+def serves(settings: ListenSettings, path: str) -> bool:
+    """Whether a path is one of the session sockets'."""
+    return path in settings.listen_paths
