@@ -81,9 +81,18 @@ class Server:
     """A server started by ``starting`` or ``running``."""
 
     def __init__(
-        self, arguments: Sequence[str], environment: Mapping[str, str], folder: Path
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        folder: Path,
+        *,
+        host: str = HOST,
+        port: int = 0,
+        prefix: Sequence[str] = (),
     ) -> None:
-        self.port = free_port()
+        """``prefix`` is a command that runs the rest of its arguments, somewhere else perhaps."""
+        self.host = host
+        self.port = port or free_port()
         self.folder = folder
         self.data_dir = folder / "data"
         self.temporary = folder / "tmp"
@@ -91,7 +100,7 @@ class Server:
         self.temporary.mkdir()
         self._output = folder / "stdout"
         self._log = folder / "stderr"
-        command = [*COMMAND, "serve", "--host", HOST, "--port", str(self.port)]
+        command = [*prefix, *COMMAND, "serve", "--host", host, "--port", str(self.port)]
         command += ["--data-dir", str(self.data_dir), *arguments]
         with self._output.open("wb") as output, self._log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -106,7 +115,7 @@ class Server:
 
     @property
     def address(self) -> str:
-        return f"{HOST}:{self.port}"
+        return f"{self.host}:{self.port}"
 
     @property
     def url(self) -> str:
@@ -128,7 +137,7 @@ class Server:
 
     def get(self, target: str, method: str = "GET") -> Answer:
         """One HTTP request on a connection of its own."""
-        connection = http.client.HTTPConnection(HOST, self.port, timeout=5)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=5)
         try:
             connection.request(method, target)
             response = connection.getresponse()
@@ -139,7 +148,7 @@ class Server:
 
     def exchange(self, sent: bytes) -> bytes:
         """Everything that comes back for raw bytes until the server closes."""
-        with socket.create_connection((HOST, self.port), timeout=5) as connection:
+        with socket.create_connection((self.host, self.port), timeout=5) as connection:
             connection.sendall(sent)
             received = b""
             while chunk := connection.recv(65536):

@@ -6,6 +6,7 @@ import random
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,21 +29,32 @@ def free_port() -> int:
 class Valkey:
     """One server process in a folder of its own; ``options`` are ``--name value`` pairs."""
 
-    def __init__(self, folder: Path, *options: str, port: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        port: int = 0,
+        host: str = "127.0.0.1",
+        prefix: Sequence[str] = (),
+    ) -> None:
+        """``prefix`` is a command that runs the rest of its arguments, somewhere else perhaps."""
         self.folder = folder
+        self.host = host
         self.port = port or free_port()
         self.options = options
+        self.prefix = prefix
         self.process: subprocess.Popen[bytes] | None = None
-        self.client = valkey.Valkey(port=self.port, socket_timeout=5)
+        self.client = valkey.Valkey(host, self.port, socket_timeout=5)
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
+        return f"redis://{self.host}:{self.port}/0"
 
     def start(self) -> None:
         command = [
+            *self.prefix,
             str(get_binary_path()),
-            *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)),
+            *("--port", str(self.port), "--bind", self.host, "--dir", str(self.folder)),
             *("--save", "", "--appendonly", "yes", "--appendfsync", "everysec"),
             *("--logfile", str(self.folder / "log")),
             *self.options,
