@@ -55,6 +55,7 @@ class FluxRecognizer(Recognizer):
 
     name: ClassVar[str] = "flux"
     times: ClassVar[Literal["exact", "estimated"]] = "exact"
+    has_messages: ClassVar[bool] = True
 
     def __init__(self, settings: FluxSettings, deepgram: DeepgramSettings) -> None:
         _check(settings)
@@ -75,7 +76,11 @@ class FluxRecognizer(Recognizer):
         """See ``Recognizer.open``; ``RecognizerRefused`` for a language the model does not know."""
         connection = await self._access.connect(request, self._parameters(request))
         return FluxStream(
-            connection, lambda: f"{request.track}-{next(self._numbers)}", self.counts, emit
+            connection,
+            lambda: f"{request.track}-{next(self._numbers)}",
+            self.counts,
+            emit,
+            verbatim=request.verbatim,
         )
 
     def _parameters(self, request: StreamRequest) -> list[tuple[str, str]]:

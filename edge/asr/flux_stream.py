@@ -16,12 +16,14 @@ from edge.asr.deepgram_events import as_error, mean
 from edge.asr.flux_events import (
     CLOSE_STREAM,
     FORCE_END_TURN,
+    Connected,
     FatalError,
+    Message,
     TurnInfo,
     Warned,
     decode,
 )
-from edge.asr.interface import Emit, Final, Interim
+from edge.asr.interface import Emit, EngineMessage, Final, Interim
 from edge.asr.service_stream import ServiceStream
 from edge.asr.upstream import Ending, Upstream
 from edge.errors import RecognizerError
@@ -75,10 +77,17 @@ class FluxStream(ServiceStream):
     """An open turn is reported on about every quarter of a second."""
 
     def __init__(
-        self, connection: Upstream, new_item: Callable[[], str], counts: FluxCounts, emit: Emit
+        self,
+        connection: Upstream,
+        new_item: Callable[[], str],
+        counts: FluxCounts,
+        emit: Emit,
+        *,
+        verbatim: bool = False,
     ) -> None:
-        """``new_item`` names turns."""
+        """``new_item`` names turns; ``verbatim`` emits the service's messages, too."""
         super().__init__(NAME, connection, emit)
+        self._verbatim = verbatim
         self._new_item = new_item
         self._counts = counts
         self._gathered = bytearray()
@@ -203,6 +212,8 @@ class FluxStream(ServiceStream):
         self._accepted = True
         self._counts.messages_missed += max(taken.sequence_id - self._next_message, 0)
         self._next_message = taken.sequence_id + 1
+        if self._verbatim:
+            self._hand_on(taken, message)
         match taken:
             case TurnInfo():
                 self._report(taken)
@@ -210,6 +221,23 @@ class FluxStream(ServiceStream):
                 self._end(as_error(NAME, taken.code, taken.description))
             case Warned():
                 _log.warning("flux warns", code=taken.code or "")
+
+    def _hand_on(self, taken: Message, body: bytes) -> None:
+        """Emit what the service said as it said it."""
+        if isinstance(taken, Connected):
+            self._tell(EngineMessage(body=body, kind="Connected"))
+        elif isinstance(taken, TurnInfo):
+            place = self._base.audio_ms
+            self._tell(
+                EngineMessage(
+                    body=body,
+                    kind=taken.event,
+                    turn=taken.turn_index,
+                    start_ms=place(taken.audio_window_start * 1000),
+                    end_ms=place(taken.audio_window_end * 1000),
+                    is_blank=not taken.transcript.strip(),
+                )
+            )
 
     def _report(self, info: TurnInfo) -> None:
         heard_ms = info.audio_window_end * 1000

@@ -58,6 +58,8 @@ class StreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The client's ``deepgram_mip_opt_out``; None leaves it to the setting."""
     custom: CustomEndpoint | None = None
     """The client's own service, for a recognizer that takes one."""
+    verbatim: bool = False
+    """Whether the service's own messages are wanted, from a recognizer that has them."""
 
 
 class Interim(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,13 +93,35 @@ class Final(msgspec.Struct, frozen=True, kw_only=True):
     speaker: int | None = None
 
 
+class EngineMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """What the service itself said, for clients that speak its language; beside other events.
+
+    It comes before the ``Interim`` or ``Final`` that is made of it.
+    """
+
+    body: bytes
+    """The JSON object as it came; empty where a recognizer has no messages of its own to give."""
+    kind: str
+    """``Connected``, or what happened to a turn: Flux's ``TurnInfo.event``."""
+    turn: int = 0
+    """The service's number of the turn, from 0 with each connection."""
+    start_ms: float = 0.0
+    """Where the turn's audio begins, like ``Final.start_ms``."""
+    end_ms: float = 0.0
+    """Up to where it has been heard."""
+    is_blank: bool = True
+    """Whether it holds no words."""
+    provider: str = ""
+    """Name of the recognizer; set on the way."""
+
+
 class StreamEnded(msgspec.Struct, frozen=True, kw_only=True):
     """The stream is over and emits nothing more; ``error`` is None after a wanted close."""
 
     error: RecognizerError | None = None
 
 
-StreamEvent = Interim | Final | StreamEnded
+StreamEvent = Interim | Final | EngineMessage | StreamEnded
 Emit = Callable[[StreamEvent], None]
 """Called on the event loop, in order, never after ``StreamEnded``. It must not block."""
 
@@ -176,6 +200,8 @@ class Recognizer(ABC):
     """The name clients use in ``provider=``."""
     times: ClassVar[Literal["exact", "estimated"]]
     """Whether finals carry measured or estimated audio times."""
+    has_messages: ClassVar[bool] = False
+    """Whether its streams emit ``EngineMessage`` where that is wanted."""
     counts: msgspec.Struct | None = None
     """Integers that only grow, of what is worth knowing beside transcripts and errors."""
 

@@ -12,8 +12,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+import msgspec
+
 from edge.asr.interface import (
     AudioWanted,
+    EngineMessage,
     Final,
     Interim,
     Recognizer,
@@ -59,8 +62,11 @@ class Link:
         settings: SupervisorSettings,
         on_transcript: Callable[[Link, Interim | Final], None],
         observer: RecognizerObserver,
+        on_message: Callable[[EngineMessage], None] | None = None,
     ) -> None:
+        """``on_message`` is told what the service itself says, if it is a request's wish."""
         self.provider = recognizer.name
+        self._on_message = on_message
         self._recognizer = recognizer
         self._track = track
         self._settings = settings
@@ -115,6 +121,8 @@ class Link:
         self._pursuit = Pursuit(track.end_ms)
         self._wanted = self._recognizer.wants_for(request.source)
         self._open_feed(from_ms)
+        if self._on_message and not self._recognizer.has_messages:
+            self._hand_on(self._on_message, EngineMessage(body=b"", kind="Connected"))
 
     async def run(self) -> RecognizerError | None:
         """Feed the stream until it ends, or is drained for a ``pause``; the error it ended with."""
@@ -344,8 +352,22 @@ class Link:
             return
         if isinstance(event, StreamEnded):
             self._end(event.error or RecognizerClosed(f"{self.provider} ended the stream"))
+        elif isinstance(event, EngineMessage):
+            if self._on_message is not None:
+                self._hand_on(self._on_message, event)
         else:
             self._on_transcript(self, event)
+
+    def _hand_on(self, tell: Callable[[EngineMessage], None], message: EngineMessage) -> None:
+        start_ms, end_ms = self.audio_ms(message.start_ms), self.audio_ms(message.end_ms)
+        try:
+            tell(
+                msgspec.structs.replace(
+                    message, start_ms=start_ms, end_ms=end_ms, provider=self.provider
+                )
+            )
+        except Exception:
+            _log.exception("a message of a service could not be handed on", provider=self.provider)
 
     def _end(self, error: RecognizerError) -> None:
         if not self._ended:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from edge.asr.breaker import Breakers, Permit
 from edge.asr.choice import Choice, Choices
-from edge.asr.interface import Final, Interim, Recognizer, StreamRequest
+from edge.asr.interface import EngineMessage, Final, Interim, Recognizer, StreamRequest
 from edge.asr.link import WARM_UP_MS, Link
 from edge.asr.observer import NoObserver, RecognizerObserver
 from edge.asr.settings import SupervisorSettings
@@ -53,13 +53,19 @@ class Supervisor:
         listener: TranscriptListener,
         observer: RecognizerObserver | None = None,
         repeats: Repeats | None = None,
+        on_message: Callable[[EngineMessage], None] | None = None,
     ) -> None:
-        """``repeats`` takes what is logged of failures; the tracks of a connection share one."""
+        """``repeats`` takes what is logged of failures; the tracks of a connection share one.
+
+        ``on_message`` is told what the service itself says, in audio times of the track, where a
+        recognizer has messages; of others, and with an empty body, only that it is connected.
+        """
         self._track = track
         self._choices = Choices(choices, breakers, settings, request)
         self._breakers = breakers
         self._settings = settings
-        self._request = request
+        self._request = msgspec.structs.replace(request, verbatim=on_message is not None)
+        self._on_message = on_message
         self._listener = listener
         self._observer = observer or NoObserver()
         self._teller = Teller(listener, self._observer)
@@ -181,7 +187,12 @@ class Supervisor:
                 return False
             self._choice, self._permit = choice, permit
             link = Link(
-                choice.recognizer, self._track, self._settings, self._on_transcript, self._observer
+                choice.recognizer,
+                self._track,
+                self._settings,
+                self._on_transcript,
+                self._observer,
+                self._on_message,
             )
             try:
                 error = await self._connect(link, choice.recognizer)
