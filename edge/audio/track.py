@@ -53,7 +53,6 @@ class AudioTrack:
     """
 
     __slots__ = (
-        "_batch_ms",
         "_container",
         "_excused_s",
         "_live",
@@ -61,6 +60,7 @@ class AudioTrack:
         "_sequencer",
         "_source",
         "_stats",
+        "batch_ms",
         "intake",
     )
 
@@ -69,7 +69,8 @@ class AudioTrack:
         self._stats = TrackStats()
         self._sequencer = Sequencer(settings, self._stats, origin)
         self._ring = ReplayRing(settings.replay_ms, self._stats)
-        self._batch_ms = settings.asr_batch_ms
+        self.batch_ms = settings.asr_batch_ms
+        """Milliseconds that a feed opened from now on hands over at once."""
         self._live: tuple[Feed | SoundAlarm, ...] = ()
         self._source: Source = "opus"
         self._container: ContainerIntake | None = None
@@ -263,12 +264,12 @@ class AudioTrack:
         """
         renderer: Renderer | PacketRenderer
         if encoding == "pcm16":
-            renderer = Renderer(rate_hz, self._batch_ms, deliver)
+            renderer = Renderer(rate_hz, self.batch_ms, deliver)
         elif encoding == "opus":
-            renderer = PacketRenderer(self._batch_ms, deliver_packets or one_by_one(deliver))
+            renderer = PacketRenderer(self.batch_ms, deliver_packets or one_by_one(deliver))
         else:
-            renderer = PacketRenderer(self._batch_ms, as_ogg(deliver))
-        batch = self._batch_ms * _SAMPLES_PER_MS
+            renderer = PacketRenderer(self.batch_ms, as_ogg(deliver))
+        batch = self.batch_ms * _SAMPLES_PER_MS
         return Feed(self, self._ring, renderer, from_ms, batch, on_form_changed)
 
     def _take_piece(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from edge.asr.interface import EngineMessage
 from edge.audio.container import Container
 from edge.audio.origin import MediaOrigin
 from edge.audio.pcm import PcmFormat
@@ -20,7 +22,7 @@ class Attachment:
     share it; each has tags of its own.
     """
 
-    __slots__ = ("ended", "origin", "outlet", "session", "tracks")
+    __slots__ = ("ended", "on_message", "origin", "outlet", "session", "tracks")
 
     def __init__(self, session: LiveSession, outlet: SessionOutlet, origin: MediaOrigin) -> None:
         self.session = session
@@ -29,6 +31,8 @@ class Attachment:
         """The time base of this connection's timestamps."""
         self.tracks: dict[str, LiveTrack] = {}
         """Tags that have sent something over this connection."""
+        self.on_message: Callable[[EngineMessage], None] | None = None
+        """Told what the recognizers' services say themselves; to be set before tracks open."""
         self.ended = False
         """Whether the client has ended its session: it will not come back to it."""
 

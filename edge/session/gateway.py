@@ -173,6 +173,7 @@ class Gateway:
             track,
             self._meters.recognizers,
             track.repeats,
+            track.engine if track.owner and track.owner.on_message else None,
         )
 
     def play(self, track: LiveTrack) -> None:

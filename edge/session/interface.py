@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from edge.asr.interface import CustomEndpoint as CustomEndpoint
+from edge.asr.interface import EngineMessage as EngineMessage
 from edge.asr.transcript import Transcript
 from edge.audio.container import Container
 from edge.session.dump import Dumps

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 
+from edge.asr.interface import EngineMessage
 from edge.asr.transcript import Transcript
 from edge.audio.origin import MediaOrigin, SessionTime
 from edge.audio.track import AudioTrack
@@ -100,6 +101,11 @@ class LiveTrack:
     def final(self, transcript: Transcript) -> None:
         """An utterance of this tag is finished."""
         self._session.deliver(self, transcript)
+
+    def engine(self, message: EngineMessage) -> None:
+        """What this tag's recognizer says in its own words; only who is there hears it."""
+        if (target := self._session.audience(self)) and target.on_message:
+            target.on_message(message)
 
     def failed(self, error: RecognizerError) -> None:
         """No recognizer will take this tag."""
@@ -291,6 +297,10 @@ class LiveSession:
         if track and track.transcriber:
             self._keep(self._abort(track, track.transcriber), track)
 
+    def audience(self, track: LiveTrack) -> Attachment | None:
+        """Who hears what a track says; None while nobody is there."""
+        return track.owner or self._heir
+
     def deliver(self, track: LiveTrack, transcript: Transcript) -> None:
         """Map a transcript to the session clock and hand it to its client at once."""
         timeline = track.audio.timeline
@@ -300,7 +310,7 @@ class LiveSession:
             start_ms=timeline.map_ms(transcript.start_ms),
             end_ms=timeline.map_ms(transcript.end_ms),
         )
-        target = track.owner or self._heir
+        target = self.audience(track)
         was_open = target is not None and target.outlet.is_open
         sent = False
         if target is not None and was_open:
