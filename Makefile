@@ -27,6 +27,8 @@ STAMPS := $(VENV)/stamps
 NATIVE := $(wildcard _native/*.pyx _native/*.pxd)
 SHIPPED := $(shell find edge _native dispatch router -name '*.py' -o -name '*.py[ix]' -o -name '*.pxd' -o -name '*.lua')
 PYTEST_ARGS ?=
+# These measure time, stop whole gateways or make networks: they want the machine for themselves.
+ALONE := tests/server tests/hostile tests/nodes
 BENCH_MODE ?= --benchmark-only
 BENCH_ARGS ?=
 FUZZ_ARGS ?=
@@ -41,7 +43,12 @@ demo: $(STAMPS)/native
 	@$(RUN)/edgescribe demo
 
 test: $(STAMPS)/native
-	@$(RUN)/python -m pytest $(PYTEST_ARGS)
+	@if [[ -n "$(PYTEST_ARGS)" ]]; then
+		$(RUN)/python -m pytest $(PYTEST_ARGS)
+	else
+		$(RUN)/python -m pytest -q -n 3 --dist loadfile $(ALONE:%=--ignore=%)
+		$(RUN)/python -m pytest -q $(ALONE)
+	fi
 
 bench: $(STAMPS)/native
 	@$(RUN)/python -m pytest bench $(BENCH_MODE) $(BENCH_ARGS)
