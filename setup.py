@@ -63,6 +63,7 @@ setup(
             extension("sockets"),
             extension("track", opus=True),
             extension("intake"),
+            extension("chunks"),
         ],
         language_level=3,
         compiler_directives={

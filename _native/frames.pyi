@@ -15,6 +15,8 @@ class FrameError(Exception):
 
 class Taker:
     waiting: int
+    @property
+    def opcode(self) -> int: ...
     def offer(self, text: bytes) -> bool: ...
 
 @final

@@ -186,12 +186,16 @@ cdef uint8_t[MAX_OFFERED_BYTES + 1] _offered
 
 
 cdef class Taker:
-    """Who is offered whole texts before they become messages; derived from in other extensions.
+    """Who is offered whole messages before they become such; derived from in other extensions.
 
-    ``take`` gets the text, which a NUL follows and whose UTF-8 is not checked, for the time of the
-    call. It answers 1 if it has taken the text, and then knew it to be UTF-8, or 0. ``waiting``
-    counts the texts taken; the decoder's user sets it back.
+    ``opcode`` says of which kind: texts, unless a derived class chooses otherwise. ``take`` gets
+    the message, which a NUL follows, for the time of the call; the UTF-8 of a text is not checked.
+    It answers 1 if it has taken the message, and then knew a text to be UTF-8, or 0. ``waiting``
+    counts the messages taken; the decoder's user sets it back.
     """
+
+    def __cinit__(self):
+        self.opcode = _TEXT
 
     cdef int take(self, const unsigned char *text, Py_ssize_t size) except -1:
         return 0
@@ -266,8 +270,8 @@ cdef class Decoder:
             Taker taker=None):
         """Take ``data`` and return up to ``limit`` items ``(opcode, payload)``, in order.
 
-        An item is a whole text or binary message or one control frame. Texts that ``taker`` takes
-        are no items, though they count; it is offered those that come in one frame, until there is
+        An item is a whole text or binary message or one control frame. What ``taker`` takes are
+        no items, though they count; it is offered those that come in one frame, until there is
         an item: that has to be dealt with first. What is left over is kept:
         ``pending`` tells, and ``decode(b"")`` goes on. A violation raises ``FrameError`` once all
         items before it were returned, and again on every later call.
@@ -403,7 +407,7 @@ cdef class Decoder:
             self._control_bytes += <uint8_t>size
         elif complete and self._fin and self._message_opcode == 0:
             if (
-                taker is not None and self._opcode == _TEXT and size <= MAX_OFFERED_BYTES
+                taker is not None and self._opcode == taker.opcode and size <= MAX_OFFERED_BYTES
                 and not items and self._offer(taker, data, size)
             ):
                 self._in_payload = False
@@ -441,7 +445,7 @@ cdef class Decoder:
         return True
 
     cdef bint _offer(self, Taker taker, const uint8_t *data, Py_ssize_t size) except -1:
-        """Whether ``taker`` has taken a masked text."""
+        """Whether ``taker`` has taken a masked message."""
         _unmask(_offered, data, size, self._key)
         _offered[size] = 0
         if not taker.take(_offered, size):

@@ -93,7 +93,7 @@ class Connection(ReadingHalf):
         return self._remote
 
     def hand_over(self, taker: Taker, taken: Callable[[], None]) -> None:
-        """Offer each whole text to ``taker`` before it becomes a message."""
+        """Offer each whole message of its kind to ``taker`` before it becomes one."""
         self._taker, self._taken = taker, taken
 
     def pause(self) -> None:
@@ -372,7 +372,7 @@ class Connection(ReadingHalf):
 def _not_taken(taker: Taker, items: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
     """The items from the first on that ``taker`` does not take."""
     for index, (opcode, payload) in enumerate(items):
-        if opcode != TEXT or not taker.offer(payload):
+        if opcode != taker.opcode or not taker.offer(payload):
             return items[index:]
     return []
 

@@ -80,7 +80,7 @@ class Socket(Protocol):
         ...
 
     def hand_over(self, taker: Taker, taken: Callable[[], None]) -> None:
-        """Offer each whole text to ``taker`` before it becomes a message.
+        """Offer each whole message of its kind to ``taker`` before it becomes one.
 
         ``taken`` is called in the same turn after it took some, and before the next message is
         delivered. What it takes is no message of ``Receiver.message``; the order of all is kept.
