@@ -48,7 +48,14 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "edge.audio": ("_native", *COMMON),
     "edge.asr": ("_native", "edge.audio", *COMMON),
-    "edge.api": ("edge.server.board", *COMMON),
+    "edge.api": (
+        "edge.server.board",
+        "edge.session.names",
+        "edge.session.stability",
+        "edge.session.store.interface",
+        "edge.session.store.presence",
+        *COMMON,
+    ),
     "edge.server": (
         "_native",
         "edge.api",

@@ -1,0 +1,100 @@
+"""Answers the requests of the typed endpoints: JSON, streams and errors on Sanic's responses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import aclosing
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+from sanic import HTTPResponse, Request
+from sanic.response import raw
+
+from edge.api.http import ApiError, Endpoints, Streamed
+from edge.errors import Conflict, HistoryLost, SessionDeleted, StoreError
+from edge.logs import Repeats, get_logger
+
+JSON = "application/json; charset=utf-8"
+MOST_STREAMS = 8
+"""Answers that a worker sends in parts at once; each holds what it has made and not sent."""
+SLOWEST_STREAM_S = 600.0
+"""Longest that one of them may take, whatever its reader does."""
+
+_json = msgspec.json.Encoder()
+_log = get_logger("edge.api.answers")
+
+
+class Answers:
+    """One worker's side of the typed endpoints."""
+
+    def __init__(self, endpoints: Endpoints) -> None:
+        self._endpoints = endpoints
+        self._streams = 0
+        self._faults = Repeats(_log)
+
+    def serves(self, target: str) -> bool:
+        """Whether ``target``, a path and query as sent, is answered here."""
+        return self._endpoints.has(target)
+
+    async def answer(self, request: Request, target: str) -> HTTPResponse | None:
+        """The response to a request; None when it has been sent, in parts, by then."""
+        try:
+            endpoint, call = self._endpoints.find(request.method, target)
+            answer = await endpoint.handle(call)
+            if isinstance(answer, Streamed):
+                return await self._stream(request, answer)
+        except ApiError as error:
+            return _structured(error.body, error.status, error.headers)
+        except StoreError as error:
+            return self._store_failed(error)
+        self._faults.summarize()
+        if answer is None:
+            return HTTPResponse(status=204)
+        return _structured(answer, 200)
+
+    def _store_failed(self, error: StoreError) -> HTTPResponse:
+        if isinstance(error, SessionDeleted):
+            refusal = ApiError(404, "no_session", "The session was deleted")
+        elif isinstance(error, HistoryLost | Conflict):
+            refusal = ApiError(409, "changed", "The session was changed meanwhile; ask again")
+        else:
+            self._faults.note("the store did not answer a request", reason=str(error))
+            detail = "The session store does not answer; try again in a moment"
+            refusal = ApiError(503, "store_unavailable", detail, {"Retry-After": "2"})
+        return _structured(refusal.body, refusal.status, refusal.headers)
+
+    async def _stream(self, request: Request, answer: Streamed) -> HTTPResponse | None:
+        async with aclosing(answer.parts) as parts:
+            if request.method == "HEAD":
+                head = HTTPResponse(
+                    status=200, content_type=answer.content_type, headers={**answer.headers}
+                )
+                head.headers["transfer-encoding"] = "chunked"
+                return head
+            if self._streams >= MOST_STREAMS:
+                detail = f"{MOST_STREAMS} files are being sent; try again later"
+                raise ApiError(503, "busy", detail, {"Retry-After": "5"})
+            self._streams += 1
+            response: HTTPResponse = await request.respond(
+                content_type=answer.content_type, headers={**answer.headers}
+            )
+            try:
+                async with asyncio.timeout(SLOWEST_STREAM_S):
+                    async for part in parts:
+                        if part:
+                            await response.send(part)
+            except (StoreError, TimeoutError) as error:
+                _log.warning("an answer was cut off", reason=str(error) or "too slow")
+                transport: Any = request.transport
+                transport.abort()
+            finally:
+                self._streams -= 1
+            return None
+
+
+def _structured(
+    body: msgspec.Struct, status: int, headers: Mapping[str, str] = MappingProxyType({})
+) -> HTTPResponse:
+    return raw(_json.encode(body), status=status, headers={**headers}, content_type=JSON)
