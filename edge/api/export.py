@@ -31,7 +31,7 @@ from edge.errors import HistoryLost, SessionDeleted
 from edge.session.names import safe_name
 from edge.session.store.interface import Entry, Head, SessionStore
 
-PAGE = 100
+PAGE = 50
 """Entries read and rendered in one turn of the event loop."""
 
 Format = Literal["srt", "vtt", "txt", "json"]

@@ -158,21 +158,26 @@ def wrap(text: str, columns: int = LINE_WIDTH) -> list[str]:
     A longer word is cut; closing punctuation stays with the wide character before it.
     """
     lines: list[str] = []
-    line, space = "", ""
+    line, space, used = "", "", 0
     for match in _token.finditer(text):
         token = match[0]
         if token.isspace():
             space = " "
             continue
-        if line and width(line) + len(space) + width(token) > columns:
+        needed = width(token)
+        if line and used + len(space) + needed > columns:
             lines.append(line)
-            line = ""
-        line = f"{line}{space}{token}" if line else token
+            line, used = "", 0
+        if line:
+            line, used = f"{line}{space}{token}", used + len(space) + needed
+        else:
+            line, used = token, needed
         space = ""
-        while width(line) > columns:
+        while used > columns:
             head = _cut(line, columns)
             lines.append(line[:head])
             line = line[head:]
+            used = width(line)
     return [*lines, line] if line else lines
 
 
