@@ -63,6 +63,16 @@ def track_name(speaker: str, stream: int) -> str:
     return f"{speaker}/{stream}" if stream else speaker
 
 
+def stream_of(speaker: str, track: str) -> int | None:
+    """Which stream of a speaker a track is; None if it is another's."""
+    if track == speaker:
+        return 0
+    name, _, number = track.rpartition("/")
+    if name != speaker or not number.isdecimal() or not 0 < int(number) < MAX_STREAMS:
+        return None
+    return int(number)
+
+
 class _Marks:
     """Where the frames of one stream end on its track's own clock."""
 

@@ -17,6 +17,7 @@ Role = Literal["speaker", "listener", "admin"]
 Operation = Literal["end_turn", "clear", "rename", "mute", "configure", "history", "leave"]
 
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
+CommandId = Annotated[str, Meta(min_length=1, max_length=60)]
 Count = Annotated[int, Meta(ge=0, le=(1 << 53) - 1)]
 
 
@@ -54,7 +55,7 @@ class Hello(Struct, frozen=True, tag_field="type", tag="hello"):
 class Command(Struct, frozen=True, tag_field="type", tag="cmd"):
     """Something to be done once; what ``data`` holds depends on ``op``."""
 
-    id: Name
+    id: CommandId
     op: Operation
     data: Raw = Raw(b"{}")
 
@@ -126,9 +127,6 @@ class LimitsOffered(Struct, frozen=True):
     """What a client has to keep to, and what it may rely on."""
 
     message_bytes: int
-    audio_ms_per_s: int
-    """Audio taken faster than real time after a connection was lost."""
-    commands_per_s: int
     resume_grace_ms: int
     ping_interval_ms: int
     conflate_ms: int
@@ -222,7 +220,7 @@ class BadMessage(Exception):
 
 
 def decode_request(data: bytes) -> Request:
-    """A client's message; raises ``BadMessage`` with what is wrong, never with its content."""
+    """A client's message; raises ``BadMessage``, which may quote a word of it: not for logs."""
     try:
         request: Request = _decoder.decode(data)
         return request

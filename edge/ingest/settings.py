@@ -21,6 +21,10 @@ class ListenSettings(msgspec.Struct, frozen=True, kw_only=True):
     ] = False
     """They may end turns of others, mute and rename them and clear the log; who may connect at all
     is decided before."""
+    session_connections: Annotated[
+        int, option("Session sockets a worker takes at once, listeners included", ge=1)
+    ] = 10_000
+    """Further upgrades are answered 503."""
 
 
 def serves(settings: ListenSettings, path: str) -> bool:
