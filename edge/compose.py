@@ -11,6 +11,7 @@ from edge.server.boot import Boot
 from edge.session.dump import Dumps
 from edge.session.gateway import Gateway
 from edge.session.meters import Meters
+from edge.session.stability import Stability
 from edge.settings import Settings
 
 
@@ -33,6 +34,7 @@ def build_gateway(settings: Settings, boot: Boot) -> Gateway:
         audio=settings.track,
         dumps=Dumps(settings.dump, settings.server.data_dir),
         meters=meters,
+        stability=Stability(),
     )
 
 

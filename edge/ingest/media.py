@@ -161,6 +161,7 @@ class MediaReceiver:
             self._query = terms
         if self._query.info:
             socket.send_text(encode_message(_info(self._host, attachment.request)))
+        self._host.stability.welcomed(self, self._query.session_id or "")
         attachment.catch_up()
 
     def message(self, data: bytes, is_text: bool) -> None:
@@ -235,6 +236,7 @@ class MediaReceiver:
     def tag_failed(self, failure: TagFailure) -> None:
         """Tell the client, if it understands, that this tag is over."""
         self._repeats.note(f"tag refused: {failure.code}", reason=failure.message)
+        self._host.stability.error(self)
         if self._query.errors and self._socket is not None:
             error = ErrorEvent(code=failure.code, message=failure.message, tag=failure.tag)
             self._socket.send_text(encode_message(error))

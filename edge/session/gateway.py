@@ -29,6 +29,7 @@ from edge.session.metronome import Metronome
 from edge.session.playout import Playout
 from edge.session.sessions import Sessions
 from edge.session.settings import SessionSettings
+from edge.session.stability import Stability
 from edge.transport.interface import Close, Limits, Receiver
 
 _log = get_logger("edge.session.gateway")
@@ -71,9 +72,11 @@ class Gateway:
         audio: TrackSettings,
         dumps: Dumps,
         meters: Meters,
+        stability: Stability,
     ) -> None:
         self.settings = settings
         self.dumps = dumps
+        self.stability = stability
         self.offer = Offer(
             default_provider=recognizers.survey.default,
             available_providers=recognizers.survey.available,
@@ -107,7 +110,7 @@ class Gateway:
 
         Returns within ``deadline_s``; sockets stay open for the caller to close.
         """
-        self._draining = True
+        self._draining = self.stability.is_draining = True
         await self._sessions.drain(deadline_s)
 
     async def stop(self) -> None:
@@ -126,7 +129,8 @@ class Gateway:
         answer = protocol.accept(request, self)
         if isinstance(answer, Refusal):
             return answer
-        return Acceptance(answer, protocol.limits, protocol.subprotocol)
+        receiver = self.stability.watched(answer)
+        return Acceptance(receiver, protocol.limits, protocol.subprotocol)
 
     def counts(self) -> Counts:
         """What this worker carries."""

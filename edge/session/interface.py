@@ -15,6 +15,7 @@ from edge.asr.transcript import Transcript
 from edge.audio.container import Container
 from edge.session.dump import Dumps
 from edge.session.settings import SessionSettings
+from edge.session.stability import Stability
 from edge.transport.interface import Close
 
 if TYPE_CHECKING:
@@ -156,6 +157,8 @@ class SessionHost(Protocol):
     settings: SessionSettings
     offer: Offer
     dumps: Dumps
+    stability: Stability
+    """Told how connections fare; their receivers name them."""
 
     def has_room(self, session_id: str | None) -> bool:
         """Whether a connection with this session id can be taken."""
