@@ -212,6 +212,9 @@ class FluxStream(ServiceStream):
         self._accepted = True
         self._counts.messages_missed += max(taken.sequence_id - self._next_message, 0)
         self._next_message = taken.sequence_id + 1
+        if isinstance(taken, TurnInfo) and self._turn and taken.turn_index > self._turn.index:
+            self._counts.turns_unended += 1
+            self._end_turn(self._turn.heard_ms)
         if self._verbatim:
             self._hand_on(taken, message)
         match taken:
@@ -243,10 +246,6 @@ class FluxStream(ServiceStream):
         heard_ms = info.audio_window_end * 1000
         self._heard_ms = max(self._heard_ms, heard_ms)
         turn = self._turn
-        if turn is not None and info.turn_index > turn.index:
-            self._counts.turns_unended += 1
-            self._end_turn(turn.heard_ms)
-            turn = None
         if info.event == "EndOfTurn":
             turn = turn or self._open_turn(info)
             turn.heard_ms, turn.text, turn.info = heard_ms, info.transcript, info

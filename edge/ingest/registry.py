@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edge.ingest.counts import IngestCounts
 from edge.ingest.interface import ClientProtocol, Refusal, UpgradeRequest
+from edge.ingest.listen import ListenProtocol
 from edge.ingest.media import MediaProtocol
 from edge.ingest.query import parse_media_query
 from edge.ingest.settings import ListenSettings
@@ -13,7 +14,7 @@ from edge.transport.interface import Limits
 
 def client_protocols(counts: IngestCounts, listen: ListenSettings) -> tuple[ClientProtocol, ...]:
     """All protocols, in the order in which they are asked; they count into ``counts``."""
-    return (MediaProtocol(counts), Nowhere())
+    return (MediaProtocol(counts), ListenProtocol(counts, listen), Nowhere())
 
 
 class Nowhere:
