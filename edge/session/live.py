@@ -48,6 +48,7 @@ class LiveTrack:
 
     __slots__ = (
         "_began_s",
+        "_hears",
         "_session",
         "audio",
         "intake",
@@ -67,6 +68,7 @@ class LiveTrack:
         self.audio = session.new_audio(owner.origin)
         if container := session.request.container:
             self.audio.restart(container=container)
+        self._hears: Callable[[EngineMessage], None] | None = None
         self.packet = self.audio.packet
         self.intake = self.audio.intake
         self.opened_s = self._began_s = time.monotonic()
@@ -103,9 +105,11 @@ class LiveTrack:
         self._session.deliver(self, transcript)
 
     def engine(self, message: EngineMessage) -> None:
-        """What this tag's recognizer says in its own words; only who is there hears it."""
-        if (target := self._session.audience(self)) and target.on_message:
-            target.on_message(message)
+        """What this tag's recognizer says in its own words; who was there last hears it, too."""
+        if target := self._session.audience(self):
+            self._hears = target.on_message
+        if self._hears is not None:
+            self._hears(message)
 
     def failed(self, error: RecognizerError) -> None:
         """No recognizer will take this tag."""

@@ -242,6 +242,28 @@ async def test_who_is_lost_finds_turns_going_on(gateway: Gateway) -> None:
     assert_sensible(again)
 
 
+async def test_a_service_that_drops_while_the_page_is_away(gateway: Gateway) -> None:
+    """Turns that nobody hears are numbered, too, across connections of the recognizer."""
+    server, service = gateway
+    goes_wrong(service, Fault(after_ms=2900, then="drop"))
+    before = len(service.connections)
+    async with page(server, "session=away") as client:
+        await client.say("alpha")
+        await client.until_text("alpha")
+        await client.say("charlie delta echo", pause_ms=0)
+        await client.vanish()
+    await _until(lambda: len(service.connections) == before + 2)
+    async with page(server, "session=away") as again:
+        await again.until_text("charlie delta echo")
+        await again.say("foxtrot")
+        await again.until_text("foxtrot")
+    told = [*client.texts, *again.texts]
+    assert told == ["alpha", "charlie delta echo", "foxtrot"]
+    ends = [*client.turns("EndOfTurn"), *again.turns("EndOfTurn")]
+    assert [end["turn_index"] for end in ends] == [0, 1, 2]
+    assert_sensible(again)
+
+
 async def test_a_newer_connection_of_the_speaker_takes_over(gateway: Gateway) -> None:
     server, _ = gateway
     async with page(server, "session=twice") as older, page(server, "session=twice") as newer:
