@@ -1,8 +1,10 @@
 """The engine for many machines: Redis 7 or Valkey, alone, behind Sentinel, or as a Cluster.
 
 All keys of a session carry one hash tag, and whatever must be one step is one Lua script. A session
-whose server restarted or failed over gets a new epoch, unless ``durability="full"`` says that what
-was confirmed is on disk; losses that somebody can prove bring one in any case.
+whose server restarted or failed over gets a new epoch. With ``durability="full"`` a server that
+started again from its own log keeps the epochs, and nothing is confirmed or read that is not on
+a replica too, where the server has one at that time; a Cluster's replicas are not waited for.
+Losses that somebody can prove bring a new epoch in any case.
 """
 
 from __future__ import annotations
@@ -92,7 +94,7 @@ class RedisStore(SessionStore):
         if session in self._known:
             return
         check_name(session)
-        await self._link.call(lambda: self._link.client.zadd(SESSIONS, {session: 0}))
+        await self._link.command("zadd", SESSIONS, {session: 0})
         if len(self._known) >= MAX_KNOWN:
             self._known.clear()
         self._known.add(session)
@@ -108,7 +110,7 @@ class RedisStore(SessionStore):
             "open_track",
             keys_of(session, "h"),
             *(track, channel(prefix(session)), _encode(Signal(session))),
-            wait=True,
+            shown=True,
         )
         if answer[0] == b"deleted":
             raise SessionDeleted(session)
@@ -133,7 +135,7 @@ class RedisStore(SessionStore):
             *(len(outbox), *(part for row in outbox for part in row)),
             *(channel(prefix(session)), session),
             repeat=bool(grant.track),
-            wait=True,
+            shown=True,
         )
         match answer[0]:
             case b"deleted":
@@ -148,17 +150,17 @@ class RedisStore(SessionStore):
 
     async def read(self, session: str, after: int, limit: int = MAX_PAGE) -> Page | None:
         count = min(limit, MAX_PAGE)
-        answer = await self._link.run("read", keys_of(session, "h", "l"), after, count)
+        answer = await self._link.run("read", keys_of(session, "h", "l"), after, count, shown=True)
         if answer[0] == b"none":
             return None
         return Page(place(answer), [entry(name, fields) for name, fields in answer[4]])
 
     async def head(self, session: str) -> Head | None:
-        answer = await self._link.run("read", keys_of(session, "h", "l"), 0, 0)
+        answer = await self._link.run("read", keys_of(session, "h", "l"), 0, 0, shown=True)
         return None if answer[0] == b"none" else place(answer)
 
     async def resume(self, session: str, epoch: str, offset: int) -> Resumed | None:
-        answer = await self._link.run("resume", keys_of(session, "h"), epoch, offset)
+        answer = await self._link.run("resume", keys_of(session, "h"), epoch, offset, shown=True)
         if answer[0] == b"none":
             return None
         return Resumed(place(answer), bool(answer[4]))
@@ -166,7 +168,10 @@ class RedisStore(SessionStore):
     async def clear(self, session: str) -> Head:
         await self._index(session)
         answer = await self._link.run(
-            "clear", keys_of(session, "h", "l"), channel(prefix(session)), _encode(Signal(session))
+            "clear",
+            keys_of(session, "h", "l"),
+            *(channel(prefix(session)), _encode(Signal(session))),
+            shown=True,
         )
         if answer[0] == b"deleted":
             raise SessionDeleted(session)
@@ -237,17 +242,14 @@ class RedisStore(SessionStore):
 
     async def _names(self, after: str, count: int) -> list[bytes]:
         start = b"(" + after.encode() if after else b"-"
-        client = self._link.client
-        found: list[bytes] = await self._link.call(
-            lambda: client.zrangebylex(SESSIONS, start, b"+", 0, count)
+        found: list[bytes] = await self._link.command(
+            "zrangebylex", SESSIONS, start, b"+", 0, count
         )
         return found
 
     async def _info(self, session: str) -> SessionInfo | None:
-        values = await self._link.call(
-            lambda: self._link.client.hmget(
-                prefix(session) + "h", ["created", "changed", "head", "deleted"]
-            )
+        values = await self._link.command(
+            "hmget", prefix(session) + "h", ["created", "changed", "head", "deleted"]
         )
         if values[0] is None or values[3] is not None:
             return None
@@ -257,7 +259,7 @@ class RedisStore(SessionStore):
         head, info = await self.head(session), await self._info(session)
         if head is None or info is None:
             return None
-        names = await self._link.call(lambda: self._link.client.hkeys(prefix(session) + "h"))
+        names = await self._link.command("hkeys", prefix(session) + "h")
         tracks = sorted(name[2:].decode() for name in names if name.startswith(b"f:"))
         return SessionDetail(info, head, tuple(tracks))
 
@@ -271,12 +273,12 @@ class RedisStore(SessionStore):
             *(prefix(session), int(TOMBSTONE_S * 1000)),
             *(channel(prefix(session)), _encode(Signal(session))),
             "" if unchanged_ms is None else unchanged_ms,
-            wait=True,
+            shown=True,
         )
         if answer[0] != b"ok":
             return False
         self._known.discard(session)
-        await self._link.call(lambda: self._link.client.zrem(SESSIONS, session))
+        await self._link.command("zrem", SESSIONS, session)
         await self._outbox.forget(session)
         return True
 

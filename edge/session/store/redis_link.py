@@ -18,7 +18,6 @@ from redis.exceptions import (
     NoScriptError,
     ReadOnlyError,
     RedisError,
-    ResponseError,
     TryAgainError,
 )
 from redis.exceptions import ConnectionError as LostError
@@ -27,12 +26,13 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_never, wait_ra
 
 from edge.errors import SettingError, StoreBusy, StoreUnavailable
 from edge.session.store.interface import Durability, new_epoch
+from edge.session.store.redis_copies import Copies, check_log
 
 TRANSIENT = (
     *(LostError, SlowError, OSError, BusyLoadingError, ReadOnlyError),
     *(ClusterDownError, TryAgainError),
 )
-MAX_CONNECTIONS = 16
+MAX_AT_ONCE = 64
 MAX_IN_FLIGHT = 5000
 COMMON = "common"
 RECORD_SCRIPTS = ("put", "get")
@@ -52,16 +52,17 @@ class Script:
 
 
 class RedisLink:
-    """Sends scripts and commands; at most ``MAX_CONNECTIONS`` at once, the others wait."""
+    """Sends scripts and commands; at most ``MAX_AT_ONCE`` at a time, the others wait."""
 
     def __init__(self, url: str, durability: Durability, deadline_s: float) -> None:
         self._url = url
         self._deadline_s = deadline_s
         self._in_flight = 0
+        self._room = asyncio.Semaphore(MAX_AT_ONCE)
         self.durability = durability
         self.is_cluster = "+cluster" in urlsplit(url).scheme
-        self.replicas = 0
         self._scripts: dict[str, Script] = {}
+        self._copies: Copies | None = None
         self.client: Any = None
 
     async def open(self) -> None:
@@ -70,59 +71,65 @@ class RedisLink:
         await self.call(self._look)
 
     async def close(self) -> None:
+        if self._copies is not None:
+            await self._copies.close()
         if self.client is not None:
             await self.client.aclose()
 
     async def _look(self) -> None:
-        """Learn whether the server keeps what it confirms."""
         if self.is_cluster:
             await self.client.initialize()
-            return
-        self.replicas = int((await self.client.info("replication"))["connected_slaves"])
+        else:
+            await self.client.ping()
         if self.durability != "full":
             return
-        try:
-            found = await self.client.config_get("append*")
-        except ResponseError:
+        if not self.is_cluster:
+            self._copies = Copies(self.client, self._deadline_s / 2)
+            await check_log(self.client)
             return
-        if (found.get("appendonly"), found.get("appendfsync")) != ("yes", "always"):
-            raise StoreUnavailable(
-                "durability=full needs a Redis with 'appendonly yes' and 'appendfsync always'"
-            )
+        for node in self.client.get_primaries():
+            await check_log(self.client, target_nodes=node)
 
     async def run(
-        self, name: str, keys: Sequence[str], *args: Any, repeat: bool = True, wait: bool = False
+        self, name: str, keys: Sequence[str], *args: Any, repeat: bool = True, shown: bool = False
     ) -> Any:
-        """Run a script that knows of durability and epochs; ``wait``: until a replica has it.
+        """Run a script that knows of durability and epochs.
 
-        ``repeat`` says that doing it twice is doing it once.
+        ``repeat`` says that doing it twice is doing it once. ``shown`` says that somebody will
+        rely on the answer (``ok``, …, the server's run): with full durability it is held back
+        until a replica has all it tells of, if the server has one then.
         """
         args = (self.durability, new_epoch(), *args)
-        return await self.call(lambda: self._script(name, keys, args, wait), repeat=repeat)
+
+        async def work() -> Any:
+            answer = await self._script(name, keys, args)
+            if shown and self._copies is not None and answer[0] == b"ok":
+                await self._copies.confirm(answer[-1].decode())
+            return answer
+
+        return await self.call(work, repeat=repeat)
 
     async def move(self, key: str, *args: Any) -> None:
-        await self.call(lambda: self._script("move_due", [key], args, False))
+        await self.call(lambda: self._script("move_due", [key], args))
 
-    async def _script(self, name: str, keys: Sequence[str], args: Sequence[Any], wait: bool) -> Any:
+    async def _script(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
         script = self._scripts.get(name)
         if script is None:
             script = self._scripts[name] = Script(name)
-        if wait and self.replicas and not self.is_cluster and self.durability == "full":
-            return await self._and_wait(script, keys, args)
-        try:
-            return await self.client.evalsha(script.sha, len(keys), *keys, *args)
-        except NoScriptError:
-            return await self.client.eval(script.source, len(keys), *keys, *args)
+        async with self._room:
+            try:
+                return await self.client.evalsha(script.sha, len(keys), *keys, *args)
+            except NoScriptError:
+                return await self.client.eval(script.source, len(keys), *keys, *args)
 
-    async def _and_wait(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        pipeline = self.client.pipeline(transaction=False)
-        pipeline.eval(script.source, len(keys), *keys, *args)
-        pipeline.execute_command("WAIT", 1, int(self._deadline_s * 500))
-        answer, copies = await pipeline.execute()
-        if copies < 1:
-            self.replicas = int((await self.client.info("replication"))["connected_slaves"])
-            raise LostError("no replica confirmed")
-        return answer
+    async def command(self, name: str, *args: Any, repeat: bool = True, **options: Any) -> Any:
+        """One command of the server, by the name of the client's method."""
+
+        async def work() -> Any:
+            async with self._room:
+                return await getattr(self.client, name)(*args, **options)
+
+        return await self.call(work, repeat=repeat)
 
     async def call(self, work: Callable[[], Awaitable[Any]], *, repeat: bool = True) -> Any:
         """Do it within the deadline, again while the server cannot be reached (``repeat``)."""
@@ -175,7 +182,7 @@ def connect(url: str, deadline_s: float) -> Any:
         "health_check_interval": 0,
     }
     if not form:
-        return Redis.from_url(url, max_connections=MAX_CONNECTIONS * 64, **options)
+        return Redis.from_url(url, **options)
     if secure == "rediss":
         options["ssl"] = True
     if parts.username:

@@ -40,7 +40,7 @@ class RedisOutbox:
         self._keys_of = keys_of
 
     async def _command(self, name: str, *args: Any, **options: Any) -> Any:
-        return await self._link.call(lambda: getattr(self._link.client, name)(*args, **options))
+        return await self._link.command(name, *args, **options)
 
     async def expect(self, session: str) -> None:
         """Something waits in this session, or will at once."""

@@ -79,8 +79,7 @@ class RedisSignals:
                     await self._send(name, _encode(signal))
 
     async def _send(self, name: str, data: bytes) -> None:
-        client = self._link.client
-        await self._link.call(lambda: client.publish(name, data), repeat=False)
+        await self._link.command("publish", name, data, repeat=False)
 
     async def _hear(self) -> None:
         while True:

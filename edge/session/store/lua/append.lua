@@ -1,5 +1,6 @@
 -- KEYS: hash, stream, outbox. ARGV: track, fence, epoch, acked, batch, count, then kind and body of
 -- each draft, then number of outbox rows, then index (from 0) and body of each; channel, session name.
+-- Answer: offset of the last, server's run.
 local track, fence, epoch = ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local acked, batch, count = tonumber(ARGV[6]), ARGV[7], tonumber(ARGV[8])
 local row
@@ -18,7 +19,7 @@ if track ~= '' then
   if fence < current then return {'stale', text(current)} end
   if fence > current or acked > row.head then return {'lost', renew(row).epoch} end
   local last = known[2] and string.match(known[2], '^(%d+)=')
-  if last and string.sub(known[2], #last + 2) == batch then return {'ok', tonumber(last)} end
+  if last and string.sub(known[2], #last + 2) == batch then return {'ok', tonumber(last), row.run} end
 end
 local now = text(clock_us() / 1000)
 local at = 9
@@ -45,4 +46,4 @@ if rows > 0 then
 end
 redis.call('HSET', H, unpack(fields))
 redis.call('PUBLISH', ARGV[at], cmsgpack.pack({ARGV[at + 1], last}))
-return {'ok', last}
+return {'ok', last, row.run}

@@ -6,4 +6,4 @@ row.tail = row.head + 1
 redis.call('DEL', KEYS[2])
 redis.call('HSET', H, 'tail', row.tail, 'changed', text(clock_us() / 1000))
 redis.call('PUBLISH', ARGV[3], ARGV[4])
-return {'ok', row.epoch, row.tail, row.head}
+return {'ok', row.epoch, row.tail, row.head, row.run}

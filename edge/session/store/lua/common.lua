@@ -17,8 +17,13 @@ local function server_run()
   return string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 end
 
--- epoch, tail, head, fence, deleted of the session; nil when there is none. A session whose server
--- restarted or failed over without full durability may lack its end: it gets a new epoch.
+-- A replica that was promoted, or a snapshot that was loaded, carries on another server's history and
+-- may lack its end; a server that started again from its own log does not (40 zeros).
+local function carries_on()
+  return string.find(redis.call('INFO', 'replication'), 'master_replid2:0*[1-9a-f]') ~= nil
+end
+
+-- epoch, tail, head, fence, deleted of the session; nil when there is none.
 local function find()
   local v = redis.call('HMGET', H, 'epoch', 'tail', 'head', 'fence', 'deleted', 'run')
   if not v[1] then return nil end
@@ -33,11 +38,14 @@ local function renew(row)
   return row
 end
 
+-- A session whose server is not the run that last had it may lack its end and gets a new epoch, unless
+-- that server has kept all it confirmed in its own log.
 local function trust(row)
   local run = server_run()
   if row.run ~= run then
+    row.run = run
     redis.call('HSET', H, 'run', run)
-    if DURABILITY ~= 'full' then renew(row) end
+    if DURABILITY ~= 'full' or carries_on() then renew(row) end
   end
   return row
 end
@@ -48,8 +56,8 @@ local function touch()
     if row.deleted then return row end
     return trust(row)
   end
-  local now = text(clock_us() / 1000)
-  redis.call('HSET', H, 'epoch', FRESH, 'tail', 1, 'head', 0, 'fence', 0, 'run', server_run(),
+  local now, run = text(clock_us() / 1000), server_run()
+  redis.call('HSET', H, 'epoch', FRESH, 'tail', 1, 'head', 0, 'fence', 0, 'run', run,
              'created', now, 'changed', now)
-  return {epoch = FRESH, tail = 1, head = 0, fence = 0}
+  return {epoch = FRESH, tail = 1, head = 0, fence = 0, run = run}
 end

@@ -16,4 +16,4 @@ redis.call('DEL', H, KEYS[2], KEYS[3], KEYS[4], KEYS[5])
 redis.call('HSET', H, 'epoch', '-', 'tail', 1, 'head', 0, 'fence', 0, 'deleted', 1)
 redis.call('PEXPIRE', H, ARGV[4])
 redis.call('PUBLISH', ARGV[5], ARGV[6])
-return {'ok', waiting}
+return {'ok', waiting, server_run()}

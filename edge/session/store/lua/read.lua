@@ -7,4 +7,4 @@ local entries = {}
 if limit > 0 and row.head > after then
   entries = redis.call('XRANGE', KEYS[2], text(after + 1) .. '-0', '+', 'COUNT', limit)
 end
-return {'ok', row.epoch, row.tail, row.head, entries}
+return {'ok', row.epoch, row.tail, row.head, entries, row.run}

@@ -10,4 +10,4 @@ if row.epoch == ARGV[3] then
     recovered = 1
   end
 end
-return {'ok', row.epoch, row.tail, row.head, recovered}
+return {'ok', row.epoch, row.tail, row.head, recovered, row.run}
