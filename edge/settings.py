@@ -34,6 +34,7 @@ from edge.errors import SettingError
 from edge.ingest.settings import ListenSettings
 from edge.server.settings import ServerSettings
 from edge.session.dump import DumpSettings
+from edge.session.retention import RetentionSettings
 from edge.session.settings import SessionSettings
 from edge.transport.settings import LaneSettings
 
@@ -61,6 +62,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     server: ServerSettings = msgspec.field(default_factory=ServerSettings)
     lane: LaneSettings = msgspec.field(default_factory=LaneSettings)
     session: SessionSettings = msgspec.field(default_factory=SessionSettings)
+    retention: RetentionSettings = msgspec.field(default_factory=RetentionSettings)
     listen: ListenSettings = msgspec.field(default_factory=ListenSettings)
     dump: DumpSettings = msgspec.field(default_factory=DumpSettings)
     track: TrackSettings = msgspec.field(default_factory=TrackSettings)

@@ -50,6 +50,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "edge.asr": ("_native", "edge.audio", *COMMON),
     "edge.api": (
         "edge.server.board",
+        "edge.session.entries",
         "edge.session.names",
         "edge.session.stability",
         "edge.session.store.interface",
@@ -65,6 +66,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "edge.ingest.interface",
         "edge.metrics",
         "edge.session.gateway",
+        "edge.session.upkeep",
         "edge.settings",
         "edge.transport",
         *COMMON,
@@ -77,6 +79,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "edge.ingest.settings",
         "edge.server.settings",
         "edge.session.dump",
+        "edge.session.retention",
         "edge.session.settings",
         "edge.transport.settings",
         *COMMON,

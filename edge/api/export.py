@@ -28,6 +28,7 @@ from edge.api.subtitles import (
 )
 from edge.api.times import iso
 from edge.errors import HistoryLost, SessionDeleted
+from edge.session.entries import FinalEntry, decode_entry
 from edge.session.names import safe_name
 from edge.session.store.interface import Entry, Head, SessionStore
 
@@ -72,17 +73,7 @@ class ExportedLog(msgspec.Struct, frozen=True):
     entries: list[ExportedEntry]
 
 
-class _Said(msgspec.Struct, frozen=True):
-    """What subtitles need of a final."""
-
-    speaker: str
-    text: str
-    start_ms: float
-    end_ms: float
-
-
 _json = msgspec.json.Encoder()
-_said = msgspec.json.Decoder(_Said)
 
 
 class Exporter:
@@ -160,9 +151,9 @@ async def _text(
 def cues(page: Iterable[Entry]) -> Iterable[Cue]:
     """The finals of a page as cues."""
     for entry in page:
-        if entry.kind == "final":
-            final = _said.decode(entry.body)
-            cue = new_cue(final.start_ms, final.end_ms, final.speaker, final.text)
+        if entry.kind == "final" and isinstance(final := decode_entry(entry.body), FinalEntry):
+            voice = "" if final.voice is None else f" (voice {final.voice})"
+            cue = new_cue(final.start_ms, final.end_ms, final.speaker + voice, final.text)
             if cue is not None:
                 yield cue
 

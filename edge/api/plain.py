@@ -39,6 +39,10 @@ class Serving(Protocol):
 
     def totals(self) -> Totals: ...
 
+    async def measure(self) -> None:
+        """Bring the metrics up to date that are worked out only when somebody asks."""
+        ...
+
 
 class PlainHttp:
     """Answers for one worker; renders one set of metrics at a time."""
@@ -64,6 +68,7 @@ class PlainHttp:
 
     async def _metrics(self) -> HTTPResponse:
         async with self._rendering:
+            await self._serving.measure()
             body = await asyncio.to_thread(_render_metrics)
         return raw(body, content_type=CONTENT_TYPE_LATEST)
 

@@ -45,10 +45,11 @@ def create_app(boot: Boot) -> Sanic[Config, SimpleNamespace]:
     app.ctx.worker = worker
     asyncio.set_event_loop_policy(WorkerLoopPolicy())
 
-    async def everything(request: Request, path: str = "") -> HTTPResponse:
+    async def everything(request: Request, path: str = "") -> HTTPResponse | None:
         response = await worker.answer(request)
         if server.access_log:
-            _log.info("request", method=request.method, path=request.path, status=response.status)
+            status = 200 if response is None else response.status
+            _log.info("request", method=request.method, path=request.path, status=status)
         return response
 
     for uri in ("/", "/<path:path>"):
@@ -56,7 +57,7 @@ def create_app(boot: Boot) -> Sanic[Config, SimpleNamespace]:
             everything, uri, methods=HTTP_METHODS, name=f"everything{len(uri)}", ignore_body=True
         )
 
-    async def unrouted(request: Request, error: Exception) -> HTTPResponse:
+    async def unrouted(request: Request, error: Exception) -> HTTPResponse | None:
         return await everything(request)
 
     async def failed(request: Request, error: Exception) -> HTTPResponse:

@@ -23,6 +23,7 @@ from sanic.config import Config
 
 from _native import opus
 from edge import logs, metrics
+from edge.api.answers import Answers
 from edge.api.plain import PlainHttp, Readiness
 from edge.compose import build_gateway
 from edge.errors import EdgescribeError
@@ -34,6 +35,7 @@ from edge.server.door import LOOK_AGAIN_S, Door, WorkerLoop, steps_back
 from edge.server.memory import releaser
 from edge.server.process import STOP_SIGNALS, release_stop_signals
 from edge.session.gateway import Acceptance, Gateway
+from edge.session.upkeep import Upkeep
 from edge.transport.handshake import offered_subprotocols
 from edge.transport.lane import LaneProtocol, accept, handshake_fault, refuse
 from edge.transport.registry import Lanes
@@ -60,6 +62,8 @@ class Worker:
         self._boot = boot
         self._plain = PlainHttp(self)
         self._gateway: Gateway | None = None
+        self._upkeep: Upkeep | None = None
+        self._answers: Answers | None = None
         self._lanes: Lanes | None = None
         self._draining = False
         self._stopping: asyncio.Task[None] | None = None
@@ -180,10 +184,12 @@ class Worker:
         for connection in tuple(self._connections):
             connection.close_if_idle()
 
-    async def answer(self, request: Request) -> HTTPResponse:
-        """Answer a request, or make its connection a WebSocket."""
+    async def answer(self, request: Request) -> HTTPResponse | None:
+        """Answer a request, or make its connection a WebSocket; None: it has been answered."""
         if not _wants_websocket(request):
             target = request.raw_url.decode("latin-1")
+            if self._answers is not None and self._answers.serves(target):
+                return await self._answers.answer(request, target)
             return await self._plain.answer(request.method, target)
         if fault := handshake_fault(request):
             metrics.UPGRADES_REFUSED.labels(str(fault.status)).inc()
@@ -214,6 +220,11 @@ class Worker:
         ):
             return Readiness(ready=False, reason="full")
         return Readiness(ready=True)
+
+    async def measure(self) -> None:
+        """Bring the stability of all connections up to date in the metrics."""
+        if self._upkeep is not None:
+            await self._upkeep.figures.measure()
 
     def totals(self) -> Totals:
         """What all workers carry."""

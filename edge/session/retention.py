@@ -40,9 +40,9 @@ class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How long sessions are kept."""
 
     session_retention_s: Annotated[
-        float,
+        int,
         option("Delete sessions that nobody changed for so long, in seconds; 0: never", ge=0),
-    ] = 30 * 86400.0
+    ] = 30 * 86400
     """Their log and records go, and their names are refused for a week. Entries and records of a
     session are changes, so the presence of a connection keeps it."""
 
@@ -50,9 +50,9 @@ class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True):
 class Retention:
     """Sweeps the store; owns one task between ``start`` and ``stop``."""
 
-    def __init__(self, settings: RetentionSettings, store: SessionStore) -> None:
+    def __init__(self, unchanged_s: float, store: SessionStore) -> None:
         self._store = store
-        self._unchanged_s = settings.session_retention_s or FOR_EVER_S
+        self._unchanged_s = unchanged_s or FOR_EVER_S
         self._look_s = min(max(self._unchanged_s / 4, SHORTEST_LOOK_S), LONGEST_LOOK_S)
         self._owner = secrets.token_hex(8).encode()
         self._task: asyncio.Task[None] | None = None

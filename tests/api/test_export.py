@@ -12,10 +12,9 @@ import pytest
 from edge.api.export import Exporter, ExportQuery, Format
 from edge.api.http import ApiError, Call
 from edge.errors import HistoryLost, SessionDeleted
+from edge.session.entries import FinalEntry, JoinEntry, encode_entry
 from edge.session.store.interface import Draft, SessionStore
 from edge.session.store.sqlite import SqliteStore
-
-encode = msgspec.json.Encoder().encode
 
 
 @pytest.fixture
@@ -24,9 +23,21 @@ async def store(tmp_path: Path) -> AsyncIterator[SessionStore]:
         yield opened
 
 
-def final(start_ms: float, end_ms: float, text: str, speaker: str = "ann") -> Draft:
-    said = {"start_ms": start_ms, "end_ms": end_ms, "text": text, "speaker": speaker}
-    return Draft("final", encode({"type": "final", **said}))
+def final(
+    start_ms: int, end_ms: int, text: str, speaker: str = "ann", voice: int | None = None
+) -> Draft:
+    entry = FinalEntry(
+        speaker=speaker,
+        turn=1,
+        text=text,
+        start_ms=start_ms,
+        end_ms=end_ms,
+        timestamp_unix_ms=1_700_000_000_000,
+        item_id="i",
+        provider="dummy",
+        voice=voice,
+    )
+    return Draft("final", encode_entry(entry))
 
 
 async def write(store: SessionStore, drafts: Iterable[Draft], session: str = "s") -> None:
@@ -43,7 +54,7 @@ async def export(store: SessionStore, kind: Format, session: str = "s") -> str:
 
 TALK = (
     final(2000, 3500, "Good <morning>", "bob"),
-    Draft("event", b'{"type":"join","speaker":"ann"}'),
+    Draft("event", encode_entry(JoinEntry("ann"))),
     final(500, 4000, "Hello & welcome"),
     final(4200, 5000, "  "),
 )
@@ -70,6 +81,13 @@ async def test_text(store: SessionStore) -> None:
     await write(store, TALK)
     assert await export(store, "txt") == (
         "[00:00:00] ann: Hello & welcome\n[00:00:02] bob: Good <morning>\n"
+    )
+
+
+async def test_voices_of_one_speaker_are_told_apart(store: SessionStore) -> None:
+    await write(store, [final(0, 500, "yes", "room", 1), final(600, 900, "no", "room", 0)])
+    assert await export(store, "txt") == (
+        "[00:00:00] room (voice 1): yes\n[00:00:00] room (voice 0): no\n"
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from edge.errors import SessionDeleted
 from edge.session import retention
-from edge.session.retention import Retention, RetentionSettings
+from edge.session.retention import Retention
 from edge.session.store.interface import Draft, SessionStore
 from edge.session.store.sqlite import SqliteStore
 
@@ -22,14 +22,10 @@ async def write(store: SessionStore, name: str) -> None:
     await store.note(name, [Draft("event", b"{}")])
 
 
-def keeping(seconds: float) -> RetentionSettings:
-    return RetentionSettings(session_retention_s=seconds)
-
-
 async def test_sessions_that_nobody_changes_go_and_others_stay(tmp_path: Path) -> None:
     async with SqliteStore(tmp_path / "sessions.db") as store:
         await write(store, "old")
-        task = Retention(keeping(1.0), store)
+        task = Retention(1.0, store)
         task.start()
         async with asyncio.timeout(10):
             while "old" in await names(store):
@@ -44,7 +40,7 @@ async def test_a_late_writer_cannot_bring_an_expired_session_back(tmp_path: Path
         grant = await store.open_track("old", "alice")
         await store.append(grant, [Draft("final", b"{}")])
         await asyncio.sleep(0.05)
-        assert await Retention(keeping(0.01), store).sweep() == 1
+        assert await Retention(0.01, store).sweep() == 1
         with pytest.raises(SessionDeleted):
             await store.append(grant, [Draft("final", b"{}")])
         with pytest.raises(SessionDeleted):
@@ -63,16 +59,16 @@ async def test_one_of_all_workers_sweeps_in_batches(
         for number in range(50):
             await write(here, f"s{number}")
         await asyncio.sleep(0.05)
-        sweeps = (Retention(keeping(0.01), here).sweep(), Retention(keeping(0.01), there).sweep())
+        sweeps = (Retention(0.01, here).sweep(), Retention(0.01, there).sweep())
         assert sorted(await asyncio.gather(*sweeps)) == [0, 50]
         assert await names(here) == []
 
 
 async def test_the_turn_of_a_worker_that_died_passes_to_another(tmp_path: Path) -> None:
     async with SqliteStore(tmp_path / "sessions.db") as store:
-        await Retention(keeping(0.01), store).sweep()
+        await Retention(0.01, store).sweep()
         await write(store, "old")
-        other = Retention(keeping(0.01), store)
+        other = Retention(0.01, store)
         async with asyncio.timeout(10):
             while await other.sweep() == 0:
                 await asyncio.sleep(0.05)
@@ -83,5 +79,5 @@ async def test_nothing_goes_when_sessions_are_kept_for_ever(tmp_path: Path) -> N
     async with SqliteStore(tmp_path / "sessions.db") as store:
         await write(store, "old")
         await asyncio.sleep(0.02)
-        assert await Retention(keeping(0), store).sweep() == 0
+        assert await Retention(0, store).sweep() == 0
         assert await names(store) == ["old"]
