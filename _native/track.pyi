@@ -64,6 +64,10 @@ class PacketOrder:
     end: int
     speech_end: int
 
+    def __init__(self) -> None: ...
+
+def waking(orders: dict[Any, PacketOrder], now_s: float) -> list[Any]: ...
+
 class PacketIntake:
     order: PacketOrder
     ring: StepRing

@@ -6,6 +6,7 @@ its payload. Every other packet is declined, unchanged: ``edge.audio.sequencer``
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.dict cimport PyDict_Next
 from cpython.long cimport PyLong_AsLongLongAndOverflow
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
@@ -277,6 +278,18 @@ cdef class PacketOrder:
         self.last_packet_s = now_s
         self.wake_s = now_s + self.patience_s
         return samples
+
+
+def waking(dict orders not None, double now_s):
+    """The keys of those orders for which time alone brings something about by now."""
+    cdef list keys = []
+    cdef PyObject *key
+    cdef PyObject *order
+    cdef Py_ssize_t at = 0
+    while PyDict_Next(orders, &at, &key, &order):
+        if now_s >= (<PacketOrder?><object>order).wake_s:
+            keys.append(<object>key)
+    return keys
 
 
 cdef class PacketIntake:

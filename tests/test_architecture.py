@@ -12,7 +12,7 @@ REPOSITORY = Path(__file__).parents[1]
 OURS = ("_native", "bench", "dispatch", "edge", "router", "tests")
 SHIPPED = ("_native", "dispatch", "edge", "router")
 
-COMMON = ("edge.errors", "edge.logs", "edge.option", "edge.parent", "edge.version")
+COMMON = ("edge.beat", "edge.errors", "edge.logs", "edge.option", "edge.parent", "edge.version")
 """What any room of ``edge`` may use; they use nothing but each other."""
 
 MAY_IMPORT: dict[str, tuple[str, ...]] = {

@@ -26,6 +26,7 @@ from websockets.uri import parse_uri
 
 from _native import frames
 from _native.frames import BINARY, CLOSE, PING, TEXT, Decoder, FrameError
+from edge.asr.burst import Burst
 from edge.logs import get_logger
 from edge.version import VERSION
 
@@ -186,9 +187,11 @@ class Upstream(asyncio.Protocol):
     """An open connection: ``listen``, then send messages; ``close`` whatever happened."""
 
     __slots__ = (
+        "_burst",
         "_decoder",
         "_early",
         "_heard",
+        "_held",
         "_listener",
         "_loop",
         "_lost",
@@ -203,6 +206,9 @@ class Upstream(asyncio.Protocol):
         self._transport = transport
         self._early = early
         self._loop = asyncio.get_running_loop()
+        self._burst = Burst.here()
+        self._held: bytes | None = None
+        """The frame that is written with the burst."""
         self._decoder = Decoder(MOST_MESSAGE_BYTES, masked=False)
         self._listener: Listener | None = None
         self._heard = True
@@ -231,20 +237,29 @@ class Upstream(asyncio.Protocol):
 
     def send_text(self, message: bytes) -> None:
         """Send a text message, if ``is_writable``; nothing else is checked."""
-        self._transport.write(frames.encode_masked(TEXT, message, next(_keys)))
+        self._write(frames.encode_masked(TEXT, message, next(_keys)))
 
     def send_base64(self, head: bytes, data: bytes, tail: bytes) -> None:
-        """Send a text message of ``head``, ``data`` as base64 and ``tail``, like ``send_text``."""
-        self._transport.write(frames.encode_masked_base64(head, data, tail, next(_keys)))
+        """Send a text message of ``head``, ``data`` as base64 and ``tail``, like ``send_text``.
+
+        It is written at the end of the event loop's turn, together with those of other connections.
+        """
+        self._write_soon(frames.encode_masked_base64(head, data, tail, next(_keys)))
 
     def send_binary(self, message: bytes) -> None:
-        """Send a binary message, on the conditions of ``send_text``."""
-        self._transport.write(frames.encode_masked(BINARY, message, next(_keys)))
+        """Send a binary message, when and as ``send_base64`` does."""
+        self._write_soon(frames.encode_masked(BINARY, message, next(_keys)))
 
     def send_binary_many(self, messages: list[bytes]) -> None:
         """Send binary messages of up to 65,535 bytes in one write, like ``send_binary``."""
         keys = b"".join(islice(_keys, len(messages)))
-        self._transport.write(frames.encode_masked_many(BINARY, messages, keys))
+        self._write_soon(frames.encode_masked_many(BINARY, messages, keys))
+
+    def write_held(self) -> None:
+        """The burst's call: write what has waited for it."""
+        held, self._held = self._held, None
+        if held is not None and not self._transport.is_closing():
+            self._transport.write(held)
 
     async def close(self) -> None:
         """Shake hands and hang up within ``CLOSE_S``; cancelling it hangs up at once. Idempotent.
@@ -304,19 +319,34 @@ class Upstream(asyncio.Protocol):
         if self._listener is not None and self.is_writable:
             self._listener.writable()
 
+    def _write_soon(self, frame: bytes) -> None:
+        """Write with the burst; a second frame does not wait: it may fill the connection."""
+        if self._held is None:
+            self._held = frame
+            self._burst.add(self)
+        else:
+            self._write(frame)
+
+    def _write(self, frame: bytes) -> None:
+        """Write now, after what is held."""
+        held, self._held = self._held, None
+        if held is not None:
+            self._transport.write(held)
+        self._transport.write(frame)
+
     def _control(self, opcode: int, payload: bytes) -> None:
         if opcode == CLOSE:
             self._say_close(payload)
             self._end(Ending(*frames.parse_close(payload)))
         elif opcode == PING and not self._said_close:
-            self._transport.write(frames.encode_masked(frames.PONG, payload, next(_keys)))
+            self._write(frames.encode_masked(frames.PONG, payload, next(_keys)))
 
     def _say_close(self, payload: bytes) -> None:
         if not self._said_close:
             self._said_close = True
             self.is_writable = False
             if not self._transport.is_closing():
-                self._transport.write(frames.encode_masked(CLOSE, payload, next(_keys)))
+                self._write(frames.encode_masked(CLOSE, payload, next(_keys)))
 
     def _end(self, ending: Ending) -> None:
         """Tell the listener, and give the service a moment to hang up first (RFC 6455 7.1.1)."""
@@ -334,7 +364,7 @@ class Upstream(asyncio.Protocol):
             self._transport.abort()
             return
         self._heard = False
-        self._transport.write(frames.encode_masked(PING, b"", next(_keys)))
+        self._write(frames.encode_masked(PING, b"", next(_keys)))
         self._timer = self._loop.call_later(PING_S, self._check_life)
 
     def _stop_timer(self) -> None:

@@ -63,8 +63,9 @@ class SoundAlarm:
 class Feed:
     """Plays a track to one recognizer: first what is kept, in slices, then batch by batch.
 
-    The steps of a batch are played together when it is complete: what a decoder needs is then
-    fetched into the nearest caches once, not for each packet. Opened by ``AudioTrack.open_feed``.
+    The steps of a batch are played together when it is complete, and none of the next one's: what a
+    decoder needs is then fetched into the nearest caches once, not for each packet. Opened by
+    ``AudioTrack.open_feed``.
     The recognizer's own clock starts at the feed's first sample; ``audio_ms`` maps it to the
     track's.
     """
@@ -191,8 +192,11 @@ class Feed:
 
     def note(self) -> None:
         """Steps were added to the track while this feed is live."""
-        if self._ring.end >= self.due:
-            self._play_newest()
+        ring = self._ring
+        while self._is_live and ring.end >= self.due and self._cursor < ring.count:
+            if not self._play_packets():
+                self._play_next()
+            self._await_batch()
 
     def shed(self, keep: int) -> int:
         """Pass over the oldest audio that is due, so that ``keep`` samples are left; how much."""
@@ -215,6 +219,7 @@ class Feed:
         self._track.stats.shed_ms += passed // _SAMPLES_PER_MS
 
     def _play_newest(self) -> None:
+        """Play all that is there, into a batch that is not complete, too."""
         ring = self._ring
         while self._is_live and self._cursor < ring.count:
             if not self._play_packets():
@@ -255,7 +260,7 @@ class Feed:
 
     def _await_batch(self) -> None:
         wanted = self._batch - self._renderer.waiting
-        self.due = self._ring.end + (wanted if wanted < _MOST_UNPLAYED else _MOST_UNPLAYED)
+        self.due = self._position + (wanted if wanted < _MOST_UNPLAYED else _MOST_UNPLAYED)
 
     def flush(self) -> None:
         """Play all that is there, if live, and hand over a partial batch."""

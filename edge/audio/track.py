@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from _native.track import NEVER, PacketIntake
+from _native.track import NEVER, PacketIntake, PacketOrder, waking
 from edge.audio.container import Container, ContainerIntake, UnusableContainer
 from edge.audio.feed import Feed, SoundAlarm
 from edge.audio.origin import MediaOrigin
@@ -27,9 +27,11 @@ __all__ = [
     "DeliverPackets",
     "Encoding",
     "Feed",
+    "PacketOrder",
     "Source",
     "TrackStats",
     "UnusableContainer",
+    "waking",
 ]
 
 Source = Literal["opus", "ogg", "pcm"]
@@ -203,7 +205,7 @@ class AudioTrack:
         return self._sequencer.now_ms(now_s)
 
     def tick(self, now_s: float) -> None:
-        """Do what time alone brings about; to be called every 20 ms, nearly free when idle.
+        """Do what time alone brings about; owed within 20 ms from ``intake.order.wake_s`` on.
 
         Missing packets are given up, silence is made up for a sender that has stopped, and a batch
         that nothing completes is handed over.

@@ -167,7 +167,7 @@ class Gateway:
             return None
         self._tracks += 1
         self._meters.track_opened(track.audio.stats)
-        self._metronome.add(track, track.audio.tick)
+        self._metronome.add(track, track.audio.intake.order, track.audio.tick)
         return Supervisor(
             track.audio,
             self._recognizers.choices(request.provider),

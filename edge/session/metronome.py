@@ -1,4 +1,7 @@
-"""One timer for all tracks of a worker: each is told the time every 20 ms."""
+"""One timer for all tracks of a worker: each is told the time when its own has come.
+
+Looked at every 20 ms. Nearly always a track has nothing to do, which is seen natively.
+"""
 
 from __future__ import annotations
 
@@ -6,51 +9,61 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from edge.audio.track import PacketOrder, waking
+from edge.beat import next_beat
+
 INTERVAL_S = 0.020
 
 
 class Metronome:
-    """Calls every member with ``time.monotonic()`` at a steady pace while it has members.
+    """Calls members whose time has come with ``time.monotonic()``, while it has members.
 
     A member that raises is dropped and reported by its key; the others never notice.
     """
 
     def __init__(self, on_error: Callable[[object, BaseException], None]) -> None:
-        self._members: dict[object, Callable[[float], None]] = {}
+        self._orders: dict[object, PacketOrder] = {}
+        self._ticks: dict[object, Callable[[float], None]] = {}
         self._on_error = on_error
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, key: object, tick: Callable[[float], None]) -> None:
-        """Call ``tick`` from now on; ``key`` takes it out again."""
-        self._members[key] = tick
+    def add(self, key: object, order: PacketOrder, tick: Callable[[float], None]) -> None:
+        """Call ``tick`` at any time from ``order.wake_s`` on; ``key`` takes it out again."""
+        self._orders[key] = order
+        self._ticks[key] = tick
         if self._timer is None:
             self._arm()
 
     def remove(self, key: object) -> None:
         """Stop calling the member of this key; unknown keys are fine."""
-        self._members.pop(key, None)
+        self._orders.pop(key, None)
+        self._ticks.pop(key, None)
 
     def stop(self) -> None:
         """Let all members go and cancel the timer."""
-        self._members.clear()
+        self._orders.clear()
+        self._ticks.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _arm(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(INTERVAL_S, self._beat)
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_at(next_beat(loop.time(), INTERVAL_S), self._beat)
 
     def _beat(self) -> None:
         self._timer = None
         now_s = time.monotonic()
-        members = self._members
         try:
-            for key, tick in zip(tuple(members), tuple(members.values()), strict=True):
+            for key in waking(self._orders, now_s):
+                tick = self._ticks.get(key)
+                if tick is None:
+                    continue
                 try:
                     tick(now_s)
                 except Exception as error:
-                    members.pop(key, None)
+                    self.remove(key)
                     self._on_error(key, error)
         finally:
-            if members and self._timer is None:
+            if self._orders and self._timer is None:
                 self._arm()

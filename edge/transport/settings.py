@@ -45,7 +45,7 @@ class LaneSettings(msgspec.Struct, frozen=True, kw_only=True):
             ge=0,
             le=100,
         ),
-    ] = 20
+    ] = 40
     """Waking up for each packet costs more than the packet does. Applies to connections without TLS
     that have sent 40 small pieces a second; whatever else they send, a ping say, waits with it."""
     client_close_timeout_s: Annotated[

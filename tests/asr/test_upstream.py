@@ -115,6 +115,27 @@ async def hold(wire: Wire) -> None:
     await wire.reader.read(-1)
 
 
+async def test_whatever_is_sent_arrives_in_order_and_before_the_close_frame() -> None:
+    """Audio waits for other connections' audio: nothing may overtake it."""
+    heard: list[tuple[int, bytes]] = []
+
+    async def script(wire: Wire) -> None:
+        await wire.accept()
+        while not heard or heard[-1][0] != frames.CLOSE:
+            heard.append(await wire.frame())
+
+    async with service(script) as url:
+        connection = await opened(url, Ear())
+        connection.send_binary(b"1")
+        connection.send_text(b"2")
+        connection.send_base64(b"<", b"3", b">")
+        connection.send_binary(b"4")
+        connection.send_binary_many([b"5", b"6"])
+        await connection.close()
+    payloads = [payload for _, payload in heard[:-1]]
+    assert payloads == [b"1", b"2", b"<" + base64.b64encode(b"3") + b">", b"4", b"5", b"6"]
+
+
 async def test_messages_that_come_with_the_handshake_are_not_lost() -> None:
     async def script(wire: Wire) -> None:
         text = frames.encode(frames.TEXT, b"first")

@@ -358,6 +358,19 @@ def test_packets_are_played_batch_by_batch(track: AudioTrack) -> None:
     assert (track.stats.decoded, track.pending) == (10, 0)
 
 
+def test_what_comes_beyond_a_batch_waits_for_the_next_one(track: AudioTrack) -> None:
+    ear = Ear(track)
+    ear.feed.pump(1)
+    send(track, 0, speech(4))
+    for payload in speech(12)[4:]:
+        track.intake.ring.put_packet(payload, 960)
+    track.play_due()
+    assert ear.batches_ms == [100, 100]
+    assert (track.stats.decoded, track.pending, ear.feed.delivered_ms) == (10, 2, 200)
+    track.finish()
+    assert ear.batches_ms == [100, 100, 40]
+
+
 @pytest.mark.parametrize("ms", [20, 60, 120])
 def test_the_longest_batch_and_the_shortest_memory_lose_nothing(ms: int) -> None:
     track = AudioTrack(TrackSettings(asr_batch_ms=1000, replay_ms=1000))
