@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edge.api.answers import Answers
+from edge.api.routes import endpoints
 from edge.asr.registry import RecognizerConfig, Recognizers
 from edge.ingest.counts import IngestCounts
 from edge.ingest.registry import client_protocols
@@ -12,7 +14,23 @@ from edge.session.dump import Dumps
 from edge.session.gateway import Gateway
 from edge.session.meters import Meters
 from edge.session.stability import Stability
+from edge.session.store.interface import SessionStore
+from edge.session.store.opening import open_store
+from edge.session.upkeep import Upkeep
 from edge.settings import Settings
+
+DATABASE = "sessions.db"
+
+
+def build_store(settings: Settings) -> SessionStore:
+    """One worker's session store, not yet opened."""
+    location = settings.store.store or str(settings.server.data_dir / DATABASE)
+    return open_store(location, settings.store.durability)
+
+
+def build_answers(store: SessionStore, upkeep: Upkeep) -> Answers:
+    """One worker's answers to HTTP requests about sessions."""
+    return Answers(endpoints(store, upkeep.figures))
 
 
 def build_gateway(settings: Settings, boot: Boot) -> Gateway:

@@ -36,6 +36,7 @@ from edge.server.settings import ServerSettings
 from edge.session.dump import DumpSettings
 from edge.session.retention import RetentionSettings
 from edge.session.settings import SessionSettings
+from edge.session.store.settings import StoreSettings
 from edge.transport.settings import LaneSettings
 
 ENVIRONMENT_PREFIX = "EDGESCRIBE_"
@@ -62,6 +63,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     server: ServerSettings = msgspec.field(default_factory=ServerSettings)
     lane: LaneSettings = msgspec.field(default_factory=LaneSettings)
     session: SessionSettings = msgspec.field(default_factory=SessionSettings)
+    store: StoreSettings = msgspec.field(default_factory=StoreSettings)
     retention: RetentionSettings = msgspec.field(default_factory=RetentionSettings)
     listen: ListenSettings = msgspec.field(default_factory=ListenSettings)
     dump: DumpSettings = msgspec.field(default_factory=DumpSettings)

@@ -25,7 +25,7 @@ from _native import opus
 from edge import logs, metrics
 from edge.api.answers import Answers
 from edge.api.plain import PlainHttp, Readiness
-from edge.compose import build_gateway
+from edge.compose import build_answers, build_gateway, build_store
 from edge.errors import EdgescribeError
 from edge.ingest.interface import Refusal, UpgradeRequest
 from edge.parent import end_with_parent
@@ -35,6 +35,7 @@ from edge.server.door import LOOK_AGAIN_S, Door, WorkerLoop, steps_back
 from edge.server.memory import releaser
 from edge.server.process import STOP_SIGNALS, release_stop_signals
 from edge.session.gateway import Acceptance, Gateway
+from edge.session.store.interface import SessionStore
 from edge.session.upkeep import Upkeep
 from edge.transport.handshake import offered_subprotocols
 from edge.transport.lane import LaneProtocol, accept, handshake_fault, refuse
@@ -62,6 +63,7 @@ class Worker:
         self._boot = boot
         self._plain = PlainHttp(self)
         self._gateway: Gateway | None = None
+        self._store: SessionStore | None = None
         self._upkeep: Upkeep | None = None
         self._answers: Answers | None = None
         self._lanes: Lanes | None = None
@@ -78,12 +80,20 @@ class Worker:
         self._index = int(app.m.name.split("-")[2])
         self._board = WorkerBoard(app.shared_ctx.board_rows, app.shared_ctx.board_started)
         try:
+            store = build_store(self._boot.settings)
+            await store.open()
+            self._store = store
             gateway = build_gateway(self._boot.settings, self._boot)
             await gateway.start()
         except EdgescribeError as error:
+            if self._store:
+                await self._store.close()
             _log.error("the worker cannot start", reason=str(error))
             raise SystemExit(1) from error
         self._gateway = gateway
+        self._upkeep = Upkeep(self._boot.settings.retention, store, gateway.stability)
+        self._upkeep.start()
+        self._answers = build_answers(store, self._upkeep)
         self._lanes = Lanes(self._boot.settings.lane)
         metrics.FLUSHER.watch(self._lanes.counts, metrics.LANE_COUNTERS)
         metrics.BUILD_INFO.labels(VERSION, platform.python_version(), opus.version()).set(1)
@@ -147,6 +157,10 @@ class Worker:
         if self._gateway:
             await self._drain()
             await self._gateway.stop()
+        if self._upkeep:
+            await self._upkeep.stop()
+        if self._store:
+            await self._store.close()
         if self._door:
             await self._door.shut()
         metrics.FLUSHER.flush()

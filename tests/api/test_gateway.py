@@ -1,0 +1,235 @@
+"""Sessions over HTTP at a running gateway of two workers, beside another writer of its store."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from websockets.asyncio.client import connect
+
+from edge.errors import SessionDeleted
+from edge.session.entries import FinalEntry, encode_entry
+from edge.session.store.interface import Draft, SessionStore, now_ms
+from edge.session.store.opening import open_store
+from edge.session.store.presence import Presence, appear, encode_presence
+from tests.support.server import HOST, Server, running, wait_until
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("store") / "sessions.db"
+
+
+@pytest.fixture(scope="module")
+def server(database: Path) -> Iterator[Server]:
+    with running("--workers", "2", "--set", f"store={database}") as server:
+        yield server
+
+
+@pytest.fixture
+async def store(server: Server, database: Path) -> AsyncIterator[SessionStore]:
+    async with open_store(str(database)) as opened:
+        yield opened
+
+
+def final(number: int, text: str = "said") -> Draft:
+    entry = FinalEntry(
+        speaker="ann",
+        turn=number,
+        text=text,
+        start_ms=number * 3000,
+        end_ms=number * 3000 + 2000,
+        timestamp_unix_ms=1_700_000_000_000,
+        item_id=str(number),
+        provider="dummy",
+    )
+    return Draft("final", encode_entry(entry))
+
+
+async def write(store: SessionStore, session: str, count: int = 1) -> None:
+    grant = await store.open_track(session, "ann")
+    for first in range(0, count, 1000):
+        await store.append(grant, [final(n) for n in range(first, min(count, first + 1000))])
+
+
+async def get(server: Server, target: str, method: str = "GET") -> tuple[int, Any]:
+    answer = await asyncio.to_thread(server.get, target, method)
+    return answer.status, json.loads(answer.body) if answer.body else None
+
+
+async def test_sessions_are_listed_by_prefix_and_page(server: Server, store: SessionStore) -> None:
+    names = ["list", "list/a", "list/b", "list/é", "other"]
+    for name in names:
+        await write(store, name)
+    status, body = await get(server, "/v1/sessions?prefix=list&limit=3")
+    assert status == 200
+    assert [each["session_id"] for each in body["sessions"]] == names[:3]
+    assert body["sessions"][0]["head"] == 1 and body["sessions"][0]["created_at"].endswith("Z")
+    assert body["next"] == "list/b"
+    status, body = await get(server, "/v1/sessions?prefix=list&limit=3&after=list/b")
+    assert ([each["session_id"] for each in body["sessions"]], body["next"]) == (["list/é"], None)
+    status, body = await get(server, "/v1/sessions?prefix=nobody")
+    assert (status, body) == (200, {"sessions": [], "next": None})
+
+
+async def test_one_session_tells_where_it_stands_and_who_is_there(
+    server: Server, store: SessionStore
+) -> None:
+    name = "room / 1 é"
+    await write(store, name, 3)
+    presence = Presence(role="speaker", speaker="ann", since_unix_ms=now_ms())
+    await appear(store, name, "c1", encode_presence(presence))
+    await appear(store, name, "c2", b"of another make")
+    status, body = await get(server, f"/v1/sessions/{quote(name, safe='')}")
+    head = await store.head(name)
+    assert head is not None
+    assert status == 200
+    assert (body["session_id"], body["epoch"], body["tail"], body["head"]) == (
+        name,
+        head.epoch,
+        1,
+        3,
+    )
+    assert body["tracks"] == ["ann"]
+    (connection,) = body["connections"]
+    assert (connection["connection"], connection["role"], connection["speaker"]) == (
+        "c1",
+        "speaker",
+        "ann",
+    )
+
+
+async def test_what_is_asked_for_is_not_made(server: Server, store: SessionStore) -> None:
+    for target in ("/v1/sessions/nobody", "/v1/sessions/nobody/export?format=srt"):
+        status, body = await get(server, target)
+        assert (status, body["code"]) == (404, "no_session")
+    assert (await get(server, "/v1/sessions/nobody", "DELETE"))[0] == 404
+    assert await store.detail("nobody") is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "content_type"),
+    [
+        ("srt", "application/x-subrip; charset=utf-8"),
+        ("vtt", "text/vtt; charset=utf-8"),
+        ("txt", "text/plain; charset=utf-8"),
+        ("json", "application/json; charset=utf-8"),
+    ],
+)
+async def test_a_long_log_is_exported_whole(
+    server: Server, store: SessionStore, kind: str, content_type: str
+) -> None:
+    if await store.head("long") is None:
+        await write(store, "long", 2500)
+    answer = await asyncio.to_thread(server.get, f"/v1/sessions/long/export?format={kind}")
+    assert (answer.status, answer.headers["content-type"]) == (200, content_type)
+    assert answer.headers["content-disposition"] == f'attachment; filename="long.{kind}"'
+    assert answer.body.count(b"said") == 2500
+    if kind == "json":
+        assert len(json.loads(answer.body)["entries"]) == 2500
+    head = await asyncio.to_thread(server.get, f"/v1/sessions/long/export?format={kind}", "HEAD")
+    assert (head.status, head.headers["content-type"], head.body) == (200, content_type, b"")
+
+
+async def test_a_format_that_is_not_there_is_refused_by_name(
+    server: Server, store: SessionStore
+) -> None:
+    await write(store, "formats")
+    status, body = await get(server, "/v1/sessions/formats/export?format=docx")
+    assert (status, body["code"]) == (400, "bad_query")
+    assert body["detail"] == "format='docx' cannot be used: one of srt, vtt, txt, json"
+
+
+async def test_a_deleted_session_is_gone_and_stays_gone(
+    server: Server, store: SessionStore
+) -> None:
+    await write(store, "doomed")
+    grant = await store.open_track("doomed", "ann")
+    assert await get(server, "/v1/sessions/doomed", "DELETE") == (204, None)
+    with pytest.raises(SessionDeleted):
+        await store.append(grant, [final(2)])
+    for method in ("GET", "DELETE"):
+        assert (await get(server, "/v1/sessions/doomed", method))[0] == 404
+
+
+async def test_refusals_have_one_shape(server: Server) -> None:
+    for target, method, status, code in (
+        ("/v1/nothing", "GET", 404, "not_found"),
+        ("/v1/sessions/%ff", "GET", 400, "bad_session"),
+        ("/v1/sessions/a%00b/export", "GET", 400, "bad_session"),
+        ("/v1/sessions?limit=many", "GET", 400, "bad_query"),
+        ("/v1/sessions", "POST", 405, "method_not_allowed"),
+        ("/sessions/metrics", "DELETE", 405, "method_not_allowed"),
+    ):
+        answer = await asyncio.to_thread(server.get, target, method)
+        assert answer.status == status, target
+        assert answer.headers["content-type"] == "application/json; charset=utf-8"
+        body = json.loads(answer.body)
+        assert set(body) == {"detail", "code"} and body["code"] == code
+    assert answer.headers["allow"] == "GET, HEAD"
+
+
+async def test_bodies_that_nobody_asked_for_cost_nothing(server: Server) -> None:
+    body = b"x" * 5000
+    request = (
+        b"DELETE /v1/sessions/nobody HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n" + body
+    )
+    last = b"GET /v1/sessions/nobody HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    answer = await asyncio.to_thread(server.exchange, request + last)
+    assert answer.count(b"HTTP/1.1 404") == 2
+
+
+async def test_a_reader_that_goes_away_in_the_middle_costs_nothing(
+    server: Server, store: SessionStore
+) -> None:
+    if await store.head("long") is None:
+        await write(store, "long", 2500)
+    for _ in range(20):
+        with socket.create_connection((HOST, server.port)) as connection:
+            connection.sendall(b"GET /v1/sessions/long/export HTTP/1.1\r\nHost: x\r\n\r\n")
+            await asyncio.to_thread(connection.recv, 100)
+    status, _ = await get(server, "/v1/sessions/long/export")
+    assert status == 200 and "Traceback" not in server.log
+
+
+async def test_the_stability_of_connections_is_that_of_all_workers(server: Server) -> None:
+    clients = [await connect(server.transcribe_url + "&sessionId=kept") for _ in range(3)]
+    clients += [await connect(server.transcribe_url) for _ in range(21)]
+    for client in clients[3:]:
+        client.transport.abort()
+
+    def figures() -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(server.get("/sessions/metrics").body)
+        return found
+
+    await asyncio.to_thread(
+        wait_until,
+        lambda: figures()["windows"]["5m"]["connections"] >= 24,
+        "24 connections are counted",
+        within_s=30,
+    )
+    report = figures()
+    assert report["workers"] == 2 and report["is_complete"]
+    window = report["windows"]["1h"]
+    assert window["disconnection_rate"]["verdict"] == "bad"
+    assert window["disconnection_rate"]["value"] >= 0.8
+    assert window["error_rate"] == {"value": 0.0, "unit": "ratio", "samples": 24, "verdict": "good"}
+    assert window["reconnection_time"]["verdict"] == "good"
+    families = text_string_to_metric_families(server.get("/metrics").body.decode())
+    gauges = {
+        (family.name, sample.labels["metric"], sample.labels["window"]): sample.value
+        for family in families
+        if family.name.startswith("edgescribe_session_stability")
+        for sample in family.samples
+    }
+    assert gauges["edgescribe_session_stability_verdict", "disconnection_rate", "5m"] == 3
+    assert gauges["edgescribe_session_stability", "error_rate", "24h"] == 0
+    for client in clients[:3]:
+        await client.close()
