@@ -15,7 +15,6 @@ from edge.errors import HistoryLost, SessionDeleted, StoreBusy, StoreUnavailable
 from edge.session.store.interface import MAX_PAGE, Entry, Head, Page, SessionStore, Signal
 
 KEPT_ENTRIES = 2000
-LOOK_S = 2.0
 RETRY_S = 0.5
 
 
@@ -84,11 +83,7 @@ class Tail:
 
     async def _watch(self) -> None:
         while True:
-            try:
-                async with asyncio.timeout(LOOK_S):
-                    await self._nudged.wait()
-            except TimeoutError:
-                pass
+            await self._nudged.wait()
             self._nudged.clear()
             more = True
             while more:
@@ -100,8 +95,13 @@ class Tail:
     async def refresh(self) -> bool:
         """Read on from where this tail ends; whether more may be there."""
         async with self._reading:
-            after = self.head.head if self.head else 0
-            more = self._take(await self._store.read(self._session, after))
+            known = self.head
+            page = await self._store.read(self._session, known.head if known else 0)
+            if page and known and page.head.epoch == known.epoch and page.head.head < known.head:
+                # Whoever comes after us must know as well, before the log grows over the gap.
+                await self._store.resume(self._session, known.epoch, known.head)
+                page = await self._store.read(self._session, 0)
+            more = self._take(page)
         async with self._grown:
             self._grown.notify_all()
         return more

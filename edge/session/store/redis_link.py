@@ -11,7 +11,9 @@ from urllib.parse import unquote, urlsplit
 
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
 from redis.exceptions import (
     BusyLoadingError,
     ClusterDownError,
@@ -73,8 +75,13 @@ class RedisLink:
     async def close(self) -> None:
         if self._copies is not None:
             await self._copies.close()
-        if self.client is not None:
-            await self.client.aclose()
+        if self.client is None:
+            return
+        await self.client.aclose()
+        pool = getattr(self.client, "connection_pool", None)
+        if (manager := getattr(pool, "sentinel_manager", None)) is not None:
+            for sentinel in manager.sentinels:
+                await sentinel.aclose()
 
     async def _look(self) -> None:
         if self.is_cluster:
@@ -180,6 +187,8 @@ def connect(url: str, deadline_s: float) -> Any:
     options: dict[str, Any] = {
         "socket_connect_timeout": min(deadline_s, 2.0),
         "health_check_interval": 0,
+        # What may be repeated is decided here, per call, and not by the client.
+        "retry": Retry(NoBackoff(), 0),
     }
     if not form:
         return Redis.from_url(url, **options)
