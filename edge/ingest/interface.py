@@ -53,3 +53,15 @@ class ClientProtocol(Protocol):
     def accept(self, request: UpgradeRequest, host: SessionHost) -> Receiver | Refusal:
         """Validate a request; return the receiver of its connection or why there is none."""
         ...
+
+
+class LeaveTaking(Protocol):
+    """A client protocol that has something to say when the gateway stops."""
+
+    def draining(self, deadline_s: float) -> None:
+        """The gateway stops: within so long all tracks are flushed."""
+        ...
+
+    async def stop(self) -> None:
+        """All tracks are flushed and their finals logged: close what is left. Once is enough."""
+        ...

@@ -5,8 +5,11 @@ from __future__ import annotations
 import struct
 from bisect import bisect_right
 from collections import deque
+from collections.abc import Iterable
 
 import msgspec
+
+from edge.session.store.interface import Entry
 
 VERSION = 1
 HEADER_BYTES = 12
@@ -18,6 +21,14 @@ MARKS = 4096
 """Frames remembered per stream, to say which of them a final covers."""
 SAMPLES_PER_MS = 48
 
+
+class _Covering(msgspec.Struct, frozen=True):
+    """What of a final's body counts here."""
+
+    audio_seq: int | None = None
+
+
+_final = msgspec.json.Decoder(_Covering).decode
 _header = struct.Struct(">BBHII")
 
 
@@ -145,3 +156,20 @@ class SpeakerAudio:
         """The last frame that a final which ends at ``end_ms`` of its track covers."""
         marks = self._marks.get(stream)
         return marks.covered(end_ms) if marks else None
+
+
+def floors_of(speaker: str, entries: Iterable[Entry]) -> dict[int, int]:
+    """The last frame of each of a speaker's streams that a final in the log covers."""
+    floors: dict[int, int] = {}
+    for entry in entries:
+        stream = stream_of(speaker, entry.track) if entry.kind == "final" else None
+        if stream is not None and (seq := _covered(entry.body)):
+            floors[stream] = seq
+    return floors
+
+
+def _covered(body: bytes) -> int:
+    try:
+        return _final(body).audio_seq or 0
+    except msgspec.MsgspecError:
+        return 0

@@ -25,6 +25,10 @@ class ListenSettings(msgspec.Struct, frozen=True, kw_only=True):
         int, option("Session sockets a worker takes at once, listeners included", ge=1)
     ] = 10_000
     """Further upgrades are answered 503."""
+    hello_deadline_s: Annotated[
+        float, option("A client of edge.session.v1 says hello within so long", gt=0, le=60)
+    ] = 10.0
+    """Else it is closed with 4001."""
 
 
 def serves(settings: ListenSettings, path: str) -> bool:
