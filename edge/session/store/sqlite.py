@@ -8,6 +8,7 @@ a new epoch, as it does when the database was replaced by another copy.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import sqlite3
@@ -16,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from edge.errors import HistoryLost, StoreUnavailable
+from edge.errors import HistoryLost, StoreError, StoreUnavailable
 from edge.logs import get_logger
 from edge.session.store import sqlite_log as log
 from edge.session.store import sqlite_outbox as outbox_rows
@@ -39,6 +40,7 @@ from edge.session.store.interface import (
     SessionStore,
     Signal,
     check_name,
+    now_ms,
 )
 from edge.session.store.listeners import Listeners
 from edge.session.store.sqlite_notify import Notifier
@@ -65,6 +67,7 @@ class SqliteStore(SessionStore):
         self._notifier = Notifier(path.with_suffix(".signals"), self._listeners.tell)
         self._grown: dict[str, int] = {}
         self._version = -1
+        self._looked_ms = 0
         self._locks: list[int] = []
 
     async def open(self) -> None:
@@ -144,29 +147,34 @@ class SqliteStore(SessionStore):
             return
         signals = [Signal(session, head) for session, head in self._grown.items()]
         self._grown = {}
-        try:
-            self._notifier.send(signals)
+        with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._tell, signals)
-        except (OSError, RuntimeError):
-            return
+        self._notifier.send(signals)
 
     def _tell(self, signals: list[Signal]) -> None:
         for signal in signals:
             self._listeners.tell(signal)
 
     async def _look(self) -> None:
-        """Now and then wake everybody up if others changed the database: datagrams get lost."""
+        """Now and then wake up those whose sessions others changed: datagrams get lost."""
+        seen: dict[str, log.Standing] = {}
         while True:
             await asyncio.sleep(LOOK_S)
             if not self._listeners:
                 continue
+            began_ms = now_ms()
             try:
                 version = await self._reader.run(data_version)
-            except StoreUnavailable:
+                if version == self._version:
+                    continue
+                found = await self._reader.run(partial(log.standings, self._listeners.names()))
+            except (StoreError, sqlite3.Error):
                 continue
-            if version != self._version:
-                self._version = version
-                self._listeners.tell(Signal(""))
+            self._version = version
+            for session, standing in found.items():
+                if seen.get(session) != standing or standing.changed_ms >= self._looked_ms:
+                    self._listeners.tell(Signal(session))
+            seen, self._looked_ms = found, began_ms
 
     def _append_now(
         self,

@@ -43,6 +43,22 @@ class SessionRow(msgspec.Struct):
         return Head(self.epoch, self.tail, self.head)
 
 
+class Standing(msgspec.Struct, frozen=True):
+    """Tells whether a session was changed: every change of any of its parts changes this."""
+
+    epoch: str
+    head: int
+    changed_ms: int
+    deleted_ms: int
+
+
+def standings(names: Sequence[str], db: sqlite3.Connection) -> dict[str, Standing]:
+    """Where those of the sessions stand that exist, all in one go."""
+    query = "SELECT epoch, head, changed_ms, deleted_ms FROM sessions WHERE name = ?"
+    rows = ((name, db.execute(query, (name,)).fetchone()) for name in names)
+    return {name: Standing(*row) for name, row in rows if row is not None}
+
+
 def find(db: sqlite3.Connection, session: str) -> SessionRow | None:
     """The session, be it deleted or not."""
     row = db.execute(
@@ -240,6 +256,9 @@ def drop(db: sqlite3.Connection, scope: str, family: str, key: str, version: int
     require(db, scope, family, key, version)
     db.execute(
         "DELETE FROM records WHERE scope = ? AND family = ? AND key = ?", (scope, family, key)
+    )
+    db.execute(
+        "UPDATE sessions SET changed_ms = ? WHERE name = ? AND deleted_ms = 0", (now_ms(), scope)
     )
 
 

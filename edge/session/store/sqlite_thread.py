@@ -114,12 +114,13 @@ class SqliteThread:
             return [self._waiting.popleft() for _ in range(count)]
 
     def _do(self, connection: sqlite3.Connection, group: list[Job]) -> list[Answer]:
-        group = [job for job in group if not job[1].cancelled()]
         if self._lock is None:
-            return [self._one(connection, work, future) for work, future in group]
+            wanted = [job for job in group if not job[1].cancelled()]
+            return [self._one(connection, work, future) for work, future in wanted]
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         try:
-            return self._commit(connection, group)
+            group = [job for job in group if not job[1].cancelled()]
+            return self._commit(connection, group) if group else []
         except Exception as error:
             if len(group) == 1:
                 return [(group[0][1], None, translated(error))]

@@ -12,7 +12,13 @@ import pytest
 from edge.errors import HistoryLost
 from edge.session.store.follower import Followers
 from edge.session.store.interface import Draft, Entry, SessionStore
-from tests.session.store.support.workers import lines_of, start_writer
+from tests.session.store.support.workers import (
+    line_of,
+    lines_of,
+    start_opener,
+    start_writer,
+    tell,
+)
 
 MakeStore = Callable[[], SessionStore]
 
@@ -48,7 +54,8 @@ async def test_nothing_confirmed_is_lost_when_writers_are_killed(
 ) -> None:
     chance, said = random.Random(7), list[str]()
     for attempt in range(6):
-        writer = await start_writer(location, "s", f"t{attempt}", 1_000_000)
+        durability = "full" if attempt % 2 and not location.startswith("redis") else "normal"
+        writer = await start_writer(location, "s", f"t{attempt}", 1_000_000, durability)
         assert writer.stdout is not None
         async with asyncio.timeout(20):
             await writer.stdout.readline()
@@ -62,19 +69,39 @@ async def test_nothing_confirmed_is_lost_when_writers_are_killed(
 async def test_a_process_that_was_stopped_and_replaced_writes_nothing(
     store: SessionStore, location: str
 ) -> None:
-    writer = await start_writer(location, "s", "t", 1_000_000)
-    assert writer.stdout is not None
+    writer = await start_writer(location, "s", "t", 20, when_told=True)
     async with asyncio.timeout(20):
-        for _ in range(20):
-            await writer.stdout.readline()
-    grant = await store.open_track("s", "t")
-    async with asyncio.timeout(20):
-        said = await lines_of(writer)
-    assert said[-1] == "stale"
-    last = await store.append(grant, [Draft("final", b"mine")])
+        assert await line_of(writer) == "ready"
+        tell(writer)
+        assert await line_of(writer) == "1 t/0"
+        writer.send_signal(signal.SIGSTOP)
+        for _ in range(19):
+            tell(writer)
+        grant = await store.open_track("s", "t")
+        last = await store.append(grant, [Draft("final", b"mine")])
+        writer.send_signal(signal.SIGCONT)
+        assert await lines_of(writer) == ["stale"] * 19
     entries = await whole_log(store, "s")
-    assert len(entries) == last
-    assert sorted(entry.fence for entry in entries) == [entry.fence for entry in entries]
+    assert [entry.offset for entry in entries] == [1, 2] and last == 2
+    assert entries[1].fence == grant.fence > entries[0].fence
+
+
+async def test_200_who_open_a_new_session_at_once_have_one(
+    store: SessionStore, location: str
+) -> None:
+    workers = [await start_opener(location, "s", 50) for _ in range(4)]
+    async with asyncio.timeout(20):
+        for worker in workers:
+            assert await line_of(worker) == "ready"
+        for worker in workers:
+            tell(worker)
+        said = [line.split() for worker in workers for line in await lines_of(worker)]
+    epochs, fences, offsets = zip(*said, strict=True)
+    head = await store.head("s")
+    assert head is not None and set(epochs) == {head.epoch}
+    assert len(set(fences)) == 200
+    assert sorted(map(int, offsets)) == list(range(1, 201)) and head.head == 200
+    assert len(await store.sessions()) == 1
 
 
 async def test_followers_through_10000_events_and_100_disconnects(

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import signal
+import subprocess
+import time
+from asyncio.subprocess import PIPE
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,8 +17,22 @@ import pytest
 from edge.errors import StoreDamaged, StoreUnavailable
 from edge.session.store.interface import Draft
 from edge.session.store.opening import open_store
+from edge.session.store.sqlite import SqliteStore
+from tests.session.store.support.workers import line_of, lines_of, start_writer, tell
 
 DRAFT = [Draft("final", b"x")]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "edgescribe-test", str(folder)]
+    if subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("nothing may be mounted here")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 async def test_a_copy_taken_while_written_opens_with_a_new_epoch(tmp_path: Path) -> None:
@@ -63,19 +83,91 @@ async def test_a_folder_that_is_not_there_is_a_clear_error(tmp_path: Path) -> No
         await open_store(str(tmp_path / "none" / "s.db")).open()
 
 
-async def test_a_full_disk_refuses_and_recovers(tmp_path: Path) -> None:
-    async with open_store(str(tmp_path / "s.db")) as store:
+async def test_a_full_disk_refuses_and_recovers(small_disk: Path) -> None:
+    """Nothing confirmed is lost, nothing half done stays, and room is all that is needed."""
+    filler = small_disk / "filler"
+    filler.write_bytes(b"x" * 3_000_000)
+    async with open_store(str(small_disk / "s.db")) as store:
         grant = await store.open_track("s", "t")
-        await store.append(grant, DRAFT)
-        pages = await store._writer.run(  # type: ignore[attr-defined]
-            lambda db: db.execute("PRAGMA max_page_count=1").fetchone()[0]
-        )
-        with pytest.raises(StoreUnavailable, match="full"):
-            for _ in range(pages * 10):
-                await store.append(grant, [Draft("final", b"x" * 4000)])
+        with pytest.raises(StoreUnavailable, match="full: free space"):
+            for _ in range(1000):
+                await store.append(grant, [Draft("final", b"x" * 4000)] * 10)
+        page = await store.read("s", grant.acked - 1)
+        assert page is not None and page.head.head == grant.acked > 0
+        assert [entry.offset for entry in page.entries] == [grant.acked]
+        with pytest.raises(StoreUnavailable, match="full: free space"):
+            await asyncio.gather(
+                *(store.append(grant, [Draft("final", b"x" * 4000)] * 100) for _ in range(20))
+            )
+        confirmed = grant.acked
+        filler.unlink()
+        assert await store.append(grant, DRAFT) >= confirmed + 1
+    async with open_store(str(small_disk / "s.db")) as store:
         head = await store.head("s")
-        await store._writer.run(  # type: ignore[attr-defined]
-            lambda db: db.execute("PRAGMA max_page_count=100000")
+        assert head is not None and (head.epoch, head.head) == (grant.epoch, grant.acked)
+
+
+async def test_a_disk_that_is_read_only_is_a_clear_error(small_disk: Path) -> None:
+    async with open_store(str(small_disk / "s.db")) as store:
+        await store.note("s", [Draft("event", b"x")])
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(StoreUnavailable, match="data directory that it may write"):
+        await open_store(str(small_disk / "s.db")).open()
+
+
+async def test_pages_damaged_in_the_middle_are_named_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    async with open_store(str(path)) as store:
+        grant = await store.open_track("s", "t")
+        await store.append(grant, [Draft("final", b"x" * 1000)] * 500)
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(8192)
+        file.write(os.urandom(size - 16384))
+    with pytest.raises(StoreDamaged):
+        async with open_store(str(path)) as store:
+            for after in range(0, 500, 50):
+                await store.read("s", after)
+            await store.append(await store.open_track("s", "t"), DRAFT)
+
+
+async def test_a_worker_that_was_busy_hears_of_everything_soon(tmp_path: Path) -> None:
+    """Its queue holds ten datagrams; what did not fit is told again, not found a second later."""
+    count, loop = 200, asyncio.get_running_loop()
+    async with open_store(str(tmp_path / "s.db")) as store:
+        writer = await start_writer(str(tmp_path / "s.db"), "s", "t", count + 1, when_told=True)
+        heard = asyncio.Event()
+        end = store.listen("s", lambda signal: heard.set() if signal.head == count else None)
+        for _ in range(count):
+            tell(writer)
+        while not (await line_of(writer)).startswith("1 "):
+            pass
+        time.sleep(0.4)
+        begun_s = loop.time()
+        async with asyncio.timeout(5):
+            await heard.wait()
+        assert loop.time() - begun_s < 0.7
+        end()
+        tell(writer)
+        assert (await lines_of(writer))[-1].startswith(f"{count + 1} ")
+
+
+async def test_a_worker_stopped_within_a_commit_holds_others_up_until_it_dies(
+    tmp_path: Path,
+) -> None:
+    """The kernel gives the lock of a dead process back; until then callers are told in time."""
+    path = tmp_path / "s.db"
+    async with SqliteStore(path, deadline_s=0.5) as store:
+        grant = await store.open_track("s", "t")
+        holder = await asyncio.create_subprocess_exec(
+            *("flock", str(path.with_suffix(".write-lock")), "sh", "-c", "echo held; sleep 60"),
+            stdout=PIPE,
+            start_new_session=True,
         )
-        assert head is not None
-        assert await store.append(grant, DRAFT) == head.head + 1
+        assert holder.stdout is not None
+        await holder.stdout.readline()
+        with pytest.raises(StoreUnavailable, match="another process holds its lock"):
+            await store.append(grant, DRAFT)
+        os.killpg(holder.pid, signal.SIGKILL)
+        await holder.wait()
+        assert await store.append(grant, DRAFT) == 1
