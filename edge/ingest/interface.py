@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -55,6 +55,7 @@ class ClientProtocol(Protocol):
         ...
 
 
+@runtime_checkable
 class LeaveTaking(Protocol):
     """A client protocol that has something to say when the gateway stops."""
 

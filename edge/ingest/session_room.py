@@ -8,6 +8,7 @@ member that is not reads by itself until it is (``session_replay``).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -26,6 +27,7 @@ CROWDED_BYTES = 64 * 1024
 MAX_SPEAKERS = 1000
 """Speakers whose turns are remembered; the oldest are forgotten."""
 RETRY_S = 0.5
+CAUGHT_UP_LOOK_S = 0.01
 
 _log = get_logger("edge.ingest.session_room")
 
@@ -210,6 +212,12 @@ class Room:
         for member in self._members.values():
             member.part(part.speaker, frame)
 
+    async def caught_up(self) -> None:
+        """Wait until the members have been sent all that is in the log now."""
+        head = await self._store.head(self.session)
+        while head is not None and self.epoch == head.epoch and self.offset < head.head:
+            await asyncio.sleep(CAUGHT_UP_LOOK_S)
+
     async def _run(self) -> None:
         while True:
             try:
@@ -312,6 +320,12 @@ class Rooms:
             task = asyncio.get_running_loop().create_task(room.stop())
             self._stopping.add(task)
             task.add_done_callback(self._stopping.discard)
+
+    async def caught_up(self, deadline_s: float) -> None:
+        """Wait until all members have been sent what is in the logs, no longer than this."""
+        with contextlib.suppress(TimeoutError, StoreError):
+            async with asyncio.timeout(deadline_s):
+                await asyncio.gather(*(room.caught_up() for room in self._rooms.values()))
 
     async def stop(self) -> None:
         """Close what is left."""

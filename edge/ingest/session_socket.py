@@ -28,6 +28,8 @@ OUTBOX_BYTES = 1024 * 1024
 SEND_TIMEOUT_S = 5.0
 PING_INTERVAL_S = 15.0
 SLOW = 4008
+LAST_FINALS_S = 1.0
+"""What is in the log reaches followers within this when the gateway stops."""
 RETRY_AFTER_S = 5
 RETRY_MS = (100, 2000)
 """Clients of a gateway that stops come back spread over this time."""
@@ -118,7 +120,8 @@ class Hall:
             receiver.draining(encode(Drain(retry_in_ms, round(1000 * deadline_s))))
 
     async def stop(self) -> None:
-        """Close every connection with 1012 and let the rooms go."""
+        """Close every connection with 1012, after the last finals, and let the rooms go."""
+        await self.rooms.caught_up(LAST_FINALS_S)
         for receiver in tuple(self._receivers):
             receiver.restarting()
         await self.attendance.stop()
