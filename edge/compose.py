@@ -12,6 +12,7 @@ from edge.ingest.registry import client_protocols
 from edge.server.boot import Boot
 from edge.session.dump import Dumps
 from edge.session.gateway import Gateway
+from edge.session.ledger import Ledger
 from edge.session.meters import Meters
 from edge.session.stability import Stability
 from edge.session.store.interface import SessionStore
@@ -33,13 +34,15 @@ def build_answers(store: SessionStore, upkeep: Upkeep) -> Answers:
     return Answers(endpoints(store, upkeep.figures))
 
 
-def build_gateway(settings: Settings, boot: Boot) -> Gateway:
-    """One worker's gateway, not yet started.
+def build_gateway(settings: Settings, boot: Boot, store: SessionStore) -> Gateway:
+    """One worker's gateway, not yet started; ``store`` is open from before until after.
 
     Raises ``NoRecognizer`` when none can be used, ``SettingError`` when a setting of one is wrong.
     """
     counts = IngestCounts()
     meters = Meters(counts)
+    ledger = Ledger(store, settings.store)
+    meters.watch_ledger(ledger.counts)
     recognizers = Recognizers(recognizer_config(settings, boot.embedded_socket))
     for recognizer in recognizers:
         if recognizer.counts is not None:
@@ -53,6 +56,7 @@ def build_gateway(settings: Settings, boot: Boot) -> Gateway:
         dumps=Dumps(settings.dump, settings.server.data_dir),
         meters=meters,
         stability=Stability(),
+        ledger=ledger,
     )
 
 

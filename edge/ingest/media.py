@@ -48,7 +48,7 @@ from edge.session.interface import (
     TagFailure,
     participant_id,
 )
-from edge.session.live import LiveTrack
+from edge.session.live_track import LiveTrack
 from edge.transport.interface import Close, Limits, Socket
 from edge.version import VERSION
 
@@ -200,6 +200,16 @@ class MediaReceiver:
     def is_open(self) -> bool:
         """Whether what is sent now can still reach the client."""
         return self._socket is not None and self._socket.is_open
+
+    def deleted(self) -> None:
+        """The session was deleted over HTTP."""
+        self._session = None
+        if self._socket is not None:
+            self._socket.close(4004, "The session was deleted")
+
+    def command(self, op: str, body: bytes) -> bytes | None:
+        """Commands are for speakers of their own."""
+        return None
 
     def superseded(self) -> None:
         """A newer connection has the session: take nothing more, and say so."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from edge.ingest.counts import IngestCounts
 from edge.ingest.pace import Pace, Waiting
 from edge.logs import Repeats
-from edge.session.live import LiveTrack
+from edge.session.live_track import LiveTrack
 from edge.transport.interface import Socket
 
 

@@ -83,7 +83,7 @@ class Worker:
             store = build_store(self._boot.settings)
             await store.open()
             self._store = store
-            gateway = build_gateway(self._boot.settings, self._boot)
+            gateway = build_gateway(self._boot.settings, self._boot, store)
             await gateway.start()
         except EdgescribeError as error:
             if self._store:

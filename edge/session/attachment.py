@@ -12,7 +12,8 @@ from edge.audio.pcm import PcmFormat
 from edge.session.interface import SessionOutlet, SessionRequest
 
 if TYPE_CHECKING:
-    from edge.session.live import LiveSession, LiveTrack
+    from edge.session.live import LiveSession
+    from edge.session.live_track import LiveTrack
 
 
 class Attachment:
@@ -60,6 +61,17 @@ class Attachment:
     def catch_up(self) -> None:
         """Send what a client missed while it was away, oldest first."""
         self.session.catch_up(self)
+
+    async def stored(self) -> None:
+        """Wait until all that the session's tracks said is in the log."""
+        await self.session.stored()
+
+    async def settled(self) -> None:
+        """Wait until what was said for this client over another worker is in the log, or is lost.
+
+        A few seconds at most while the store answers; ends with the session.
+        """
+        await self.session.settled()
 
     async def finish(self, deadline_s: float) -> None:
         """The client has ended its session: flush this connection's tags, await their last finals.

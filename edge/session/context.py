@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edge.session.live import LiveTrack
+    from edge.session.live_track import LiveTrack
 
 UPDATE_EVERY_S = 1.0
 """Recognizers are told at most so often, however many finals come."""

@@ -1,4 +1,4 @@
-"""What a session's log says: the bodies of its entries, and interims that pass without being stored.
+"""What a session's log says: the bodies of its entries, and interims that are never stored.
 
 Comes in and goes out: JSON whose ``type`` says which it is, so that a gateway of another version
 and a page can read it. Members that are not known are ignored.

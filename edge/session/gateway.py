@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import msgspec
@@ -18,12 +19,13 @@ from edge.asr.transcript import Transcript
 from edge.audio.origin import MediaOrigin
 from edge.audio.settings import TrackSettings
 from edge.audio.track import AudioTrack
-from edge.ingest.interface import ClientProtocol, Refusal, UpgradeRequest
+from edge.ingest.interface import ClientProtocol, LeaveTaking, Refusal, UpgradeRequest
 from edge.logs import get_logger
 from edge.session.attachment import Attachment
 from edge.session.dump import Dumps
 from edge.session.interface import Offer, SessionOutlet, SessionRequest, SpokenLine
-from edge.session.live import LiveTrack
+from edge.session.ledger import Ledger
+from edge.session.live_track import LiveTrack
 from edge.session.meters import Meters
 from edge.session.metronome import Metronome
 from edge.session.playout import Playout
@@ -73,10 +75,12 @@ class Gateway:
         dumps: Dumps,
         meters: Meters,
         stability: Stability,
+        ledger: Ledger,
     ) -> None:
         self.settings = settings
         self.dumps = dumps
         self.stability = stability
+        self.ledger = ledger
         self.offer = Offer(
             default_provider=recognizers.survey.default,
             available_providers=recognizers.survey.available,
@@ -87,6 +91,7 @@ class Gateway:
             resume=settings.session_resume_enabled,
         )
         self._protocols = protocols
+        self._leave_taking = [each for each in protocols if isinstance(each, LeaveTaking)]
         self._recognizers = recognizers
         self._supervision = supervision
         self._audio = audio
@@ -111,7 +116,13 @@ class Gateway:
         Returns within ``deadline_s``; sockets stay open for the caller to close.
         """
         self._draining = self.stability.is_draining = True
+        began_s = time.monotonic()
+        for protocol in self._leave_taking:
+            protocol.draining(deadline_s)
         await self._sessions.drain(deadline_s)
+        await self.ledger.flush(max(1.0, deadline_s - (time.monotonic() - began_s)))
+        for protocol in self._leave_taking:
+            await protocol.stop()
 
     async def stop(self) -> None:
         """Release everything, after the last socket has closed; what still waits is aborted."""
@@ -120,6 +131,7 @@ class Gateway:
         self._playout.stop()
         await self._recognizers.stop()
         await self.dumps.stop()
+        await self.ledger.stop()
 
     def upgrade(self, request: UpgradeRequest) -> Refusal | Acceptance:
         """Decide over a WebSocket upgrade."""
@@ -136,13 +148,13 @@ class Gateway:
         """What this worker carries."""
         return Counts(self._sessions.active, self._sessions.detached, self._tracks)
 
-    def has_room(self, session_id: str | None) -> bool:
-        """Whether a connection with this session id can be taken; coming back takes no room."""
-        return self._sessions.has_room(session_id)
+    def has_room(self, session_id: str | None, speaker: str | None = None) -> bool:
+        """Whether such a connection can be taken; coming back takes no room."""
+        return self._sessions.has_room(session_id, speaker)
 
-    def resumes(self, session_id: str | None) -> bool:
-        """Whether a connection with this session id would go on with a session there is."""
-        return self._sessions.known(session_id) is not None
+    def resumes(self, session_id: str | None, speaker: str | None = None) -> bool:
+        """Whether such a connection would go on with tracks there are."""
+        return self._sessions.known(session_id, speaker) is not None
 
     def problem(self, request: SessionRequest) -> str | None:
         """Why the recognizer of such a session would refuse it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,7 +20,8 @@ from edge.transport.interface import Close
 
 if TYPE_CHECKING:
     from edge.session.attachment import Attachment
-    from edge.session.live import LiveTrack
+    from edge.session.ledger import Ledger
+    from edge.session.live_track import LiveTrack
 
 _endpoint_id = re.compile(r"([0-9a-fA-F]+)-")
 
@@ -36,6 +37,10 @@ class SessionRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What a client asked for when its connection opened."""
 
     session_id: str | None = None
+    speaker: str | None = None
+    """Who speaks over the connection, where it is one person: a newer connection of the same
+    speaker takes the place of the older one, those of others stay. None: a media server, which
+    speaks for everybody."""
     provider: str | None = None
     """The one recognizer to use; None lets the gateway choose, with fail-over."""
     language: str | None = None
@@ -50,6 +55,9 @@ class SessionRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What tags send that announce no format of their own; None: bare Opus packets."""
     terms: msgspec.Struct | None = None
     """What else its protocol agreed with the client; in force again when the client comes back."""
+    covers: Callable[[str, float], int | None] | None = None
+    """The last audio frame of the client that a final covers which ends so many milliseconds into
+    a track's audio; where the client numbers its frames."""
 
 
 class SpokenLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +67,8 @@ class SpokenLine(msgspec.Struct, frozen=True, kw_only=True):
     transcript: Transcript
     start_ms: float
     end_ms: float
+    turn: int = 0
+    """Grows with each turn of the tag, whatever connection and worker it was said to."""
 
 
 class TagFailure(msgspec.Struct, frozen=True):
@@ -97,6 +107,14 @@ class SessionOutlet(Protocol):
         """Another connection has taken the session over: take nothing more, and close."""
         ...
 
+    def deleted(self) -> None:
+        """The session was deleted: take nothing more, and close with 4004."""
+        ...
+
+    def command(self, op: str, body: bytes) -> bytes | None:
+        """Do what a client of another worker asks; the answer, empty when done, None: not mine."""
+        ...
+
 
 class Transcriber(Protocol):
     """What drives a track's recognizer: ``edge.asr.supervisor.Supervisor``."""
@@ -114,6 +132,9 @@ class Transcriber(Protocol):
 
 class TrackHost(Protocol):
     """What a session needs of its worker to open and close tracks."""
+
+    ledger: Ledger
+    """Where what is said gets written down."""
 
     def open_track(self, track: LiveTrack, request: SessionRequest) -> Transcriber | None:
         """Attach a recognizer and the metronome; None when the worker is full."""
@@ -157,15 +178,16 @@ class SessionHost(Protocol):
     settings: SessionSettings
     offer: Offer
     dumps: Dumps
+    ledger: Ledger
     stability: Stability
     """Told how connections fare; their receivers name them."""
 
-    def has_room(self, session_id: str | None) -> bool:
-        """Whether a connection with this session id can be taken."""
+    def has_room(self, session_id: str | None, speaker: str | None = None) -> bool:
+        """Whether a connection of this session and speaker can be taken."""
         ...
 
-    def resumes(self, session_id: str | None) -> bool:
-        """Whether a connection with this session id would go on with a session there is."""
+    def resumes(self, session_id: str | None, speaker: str | None = None) -> bool:
+        """Whether a connection of this session and speaker would go on with tracks there are."""
         ...
 
     def problem(self, request: SessionRequest) -> str | None:

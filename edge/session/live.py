@@ -11,11 +11,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 
-from edge.asr.interface import EngineMessage
 from edge.asr.transcript import Transcript
 from edge.audio.origin import MediaOrigin, SessionTime
 from edge.audio.track import AudioTrack
-from edge.errors import RecognizerError
 from edge.logs import Repeats, get_logger
 from edge.session.attachment import Attachment
 from edge.session.context import SharedContext
@@ -28,97 +26,16 @@ from edge.session.interface import (
     Transcriber,
     participant_id,
 )
+from edge.session.live_track import LiveTrack
+from edge.session.place import Place
 from edge.session.settings import SessionSettings
+from edge.session.writer import TrackWriter
 
 _log = get_logger("edge.session.live")
 
 MOST_TAKEOVERS = 3
 TAKEOVERS_WITHIN_S = 10.0
 """After so many takeovers within so long the clients are two: both stay."""
-
-
-AHEAD_MS = 1000.0
-"""A burst after a stall of the network is no more than this as a rule."""
-CREDIT_S = 20.0
-"""What a sender that was silent or away may catch up with before it counts as ahead."""
-
-
-class LiveTrack:
-    """One tag's audio and recognizer; the listener of its supervisor."""
-
-    __slots__ = (
-        "_began_s",
-        "_hears",
-        "_session",
-        "audio",
-        "intake",
-        "opened_s",
-        "others_said",
-        "owner",
-        "packet",
-        "tag",
-        "transcriber",
-    )
-
-    def __init__(self, session: LiveSession, owner: Attachment, tag: str) -> None:
-        self._session = session
-        self.owner: Attachment | None = owner
-        """The connection that feeds it; None when that is gone and no other has sent for it."""
-        self.tag = tag
-        self.audio = session.new_audio(owner.origin)
-        if container := session.request.container:
-            self.audio.restart(container=container)
-        self._hears: Callable[[EngineMessage], None] | None = None
-        self.packet = self.audio.packet
-        self.intake = self.audio.intake
-        self.opened_s = self._began_s = time.monotonic()
-        self.others_said = ""
-        """The newest words of the other tags, where recognizers are told of them."""
-        self.transcriber: Transcriber | None = None
-
-    @property
-    def repeats(self) -> Repeats:
-        """What its session logs of failures."""
-        return self._session.repeats
-
-    def is_ahead(self, now_s: float) -> bool:
-        """Whether its sender is well ahead of real time."""
-        end_ms = self.audio.end_ms
-        self._began_s = max(self._began_s, now_s - end_ms / 1000 - CREDIT_S)
-        return end_ms > 1000 * (now_s - self._began_s) + AHEAD_MS
-
-    def must_wait(self, now_s: float, crowding: float = 1.0) -> bool:
-        """Whether its sender is ahead and more of its audio waits to be played than may.
-
-        What a recognizer that fails does not take makes it wait no longer than time needs to come
-        up with it. A tag that is closed makes nobody wait.
-        """
-        is_open = self.transcriber is not None
-        return is_open and self.audio.crowding >= crowding and self.is_ahead(now_s)
-
-    def interim(self, transcript: Transcript) -> None:
-        """An utterance of this tag has new text so far."""
-        self._session.deliver(self, transcript)
-
-    def final(self, transcript: Transcript) -> None:
-        """An utterance of this tag is finished."""
-        self._session.deliver(self, transcript)
-
-    def engine(self, message: EngineMessage) -> None:
-        """What this tag's recognizer says in its own words; who was there last hears it, too."""
-        if target := self._session.audience(self):
-            self._hears = target.on_message
-        if self._hears is not None:
-            self._hears(message)
-
-    def failed(self, error: RecognizerError) -> None:
-        """No recognizer will take this tag."""
-        self._session.fail(self, str(error))
-
-    def broken(self, error: BaseException) -> None:
-        """A fault of ours on this tag's way; the other tags go on."""
-        self.repeats.note("a track broke", "error", tag=self.tag, exc_info=error)
-        self._session.fail(self, "The gateway failed on this tag")
 
 
 class LiveSession:
@@ -134,7 +51,9 @@ class LiveSession:
         host: TrackHost,
         new_audio: Callable[[MediaOrigin], AudioTrack],
         settings: SessionSettings,
+        gone: Callable[[LiveSession], None],
     ) -> None:
+        """``gone`` is told when other workers have its tracks, or nobody may have them."""
         self.request = request
         self.opened_s = time.monotonic()
         self.new_audio = new_audio
@@ -155,7 +74,10 @@ class LiveSession:
         self._ended = False
         """Whether its clients have ended it: nobody will ask for what they missed."""
         self._host = host
+        self._gone = gone
+        self._is_gone = False
         self._settings = settings
+        self._place = Place(host.ledger, request, self, self._owe)
         self._inherited: dict[str, LiveTrack] = {}
         self._heir: Attachment | None = None
         """Who gets what inherited tracks say; None while the last client lost is awaited."""
@@ -215,8 +137,10 @@ class LiveSession:
             elif outlet.missed(line):
                 self._host.caught_up(line)
             else:
-                break
+                return
             missed.popleft()
+            if not missed:
+                self._place.told()
 
     def give_up(self) -> None:
         """A client did not go on with all its tracks in time: end those it left."""
@@ -225,6 +149,8 @@ class LiveSession:
         self._finish_tracks(self._inherited, self._settings.finish_deadline_s)
 
     def _joins(self, now_s: float) -> bool:
+        if self.request.speaker is not None:
+            return False
         taken_s = self._takeovers_s
         if len(taken_s) == MOST_TAKEOVERS and now_s - taken_s[0] <= TAKEOVERS_WITHIN_S:
             if not self.is_shared:
@@ -270,6 +196,7 @@ class LiveSession:
         track = LiveTrack(self, attachment, tag)
         transcriber = self._host.open_track(track, self.request)
         if transcriber is None:
+            track.writer.finish()
             message = "This worker carries as many tracks as it may"
             self.refuse(attachment, tag, "overloaded", message)
             return None
@@ -311,23 +238,30 @@ class LiveSession:
         line = SpokenLine(
             tag=track.tag,
             transcript=transcript,
-            start_ms=timeline.map_ms(transcript.start_ms),
-            end_ms=timeline.map_ms(transcript.end_ms),
+            start_ms=self._place.session_ms(timeline.map_ms(transcript.start_ms)),
+            end_ms=self._place.session_ms(timeline.map_ms(transcript.end_ms)),
+            turn=track.writer.turn_of(transcript.item_id),
         )
         target = self.audience(track)
         was_open = target is not None and target.outlet.is_open
-        sent = False
+        sent = is_owed = False
         if target is not None and was_open:
             sent = target.outlet.transcript(line)
-            if transcript.is_final and not (sent or target.outlet.is_open):
-                self._wait(line)  # its outbox was full, which closed it
-        elif self._newest is not None and self._newest.record(line):
+            # A full outbox closes its connection.
+            is_owed = transcript.is_final and not (sent or target.outlet.is_open)
+        elif self._newest is not None:
+            is_owed = self._newest.record(line)
+        if is_owed:
             self._wait(line)
         self._host.delivered(track, transcript, sent=sent)
         if not transcript.is_final:
             self.interims += 1
+            track.writer.interim(line)
             return
         self.finals += 1
+        covers = self.request.covers
+        audio_seq = covers(track.tag, transcript.end_ms) if covers else None
+        track.writer.final(line, sent=not is_owed, audio_seq=audio_seq)
         if self._context:
             self._context.add(track, participant_id(track.tag), transcript.text)
 
@@ -344,6 +278,61 @@ class LiveSession:
         if len(self.missed) > self._settings.missed_finals:
             self.missed.popleft()
             self.missed_dropped += 1
+
+    # Its place among other workers' clients
+
+    def writer_for(self, tag: str) -> TrackWriter:
+        """The way of a tag's lines into the session's log."""
+        return self._place.write(tag, {track.writer.track for track in self._tracks()})
+
+    async def stored(self) -> None:
+        """Wait until all that its tracks said is in the log."""
+        await self._place.flushed()
+
+    async def settled(self) -> None:
+        """Wait until its client's place is taken over from whoever had it."""
+        await self._place.claim.ready.wait()
+
+    def superseded(self) -> None:
+        """A newer client speaks for the same tracks, by way of another worker."""
+        for attachment in self._leave():
+            attachment.outlet.superseded()
+
+    def deleted(self) -> None:
+        """The session was deleted."""
+        for attachment in self._leave():
+            attachment.outlet.deleted()
+
+    async def drain(self) -> None:
+        """Let a newer client on another worker have the tracks, once all that was said is told."""
+        self.superseded()
+        await self.finish(self._settings.finish_deadline_s)
+        await self._place.flushed()
+
+    async def command(self, op: str, body: bytes) -> bytes:
+        """What a client of another worker asks of these tracks."""
+        for attachment in reversed(self.attachments):
+            answer = attachment.outlet.command(op, body)
+            if answer is not None:
+                return answer
+        return b"nobody is there for it"
+
+    def _leave(self) -> list[Attachment]:
+        if self._is_gone:
+            return []
+        self._is_gone = self._ended = True
+        attachments = list(self.attachments)
+        for attachment in attachments:
+            self._bequeath(attachment)
+        self._gone(self)
+        self.attachments.clear()
+        return attachments
+
+    def _owe(self, lines: list[SpokenLine]) -> None:
+        """Finals that another worker could not tell the client."""
+        self.missed.extendleft(reversed(lines))
+        if self.attachments:
+            self.catch_up(self.attachments[-1])
 
     # The end
 
@@ -377,6 +366,7 @@ class LiveSession:
 
     def close(self) -> None:
         """Nothing of it runs any more: log what was counted."""
+        self._place.leave()
         if self._context:
             self._context.stop()
         if self.missed:
@@ -415,6 +405,7 @@ class LiveSession:
 
     def _close(self, track: LiveTrack) -> None:
         self._host.close_track(track)
+        track.writer.finish()
         # Its transcriber holds the track: together they would wait for the garbage collector,
         # which comes after hundreds of tracks.
         track.transcriber = None

@@ -12,6 +12,7 @@ from edge import metrics
 from edge.audio.stats import TrackStats
 from edge.ingest.counts import IngestCounts
 from edge.session.dump import DumpCounts
+from edge.session.ledger import LedgerCounts
 
 _PACKETS = Counter("edgescribe_packets", "Packets of tracks, by what became of them", ["outcome"])
 _LOST_PACKETS = Counter(
@@ -52,6 +53,17 @@ _RECORDED = Counter(
 )
 _DUMP_COUNTERS = {name: _RECORDED.labels(name) for name in ("written", "dropped")}
 
+_ENTRIES = Counter(
+    "edgescribe_log_entries",
+    "Entries for session logs; dropped: the store was away for too long, refused: others had it",
+    ["outcome"],
+)
+_LEDGER_COUNTERS = {
+    **{name: _ENTRIES.labels(name) for name in ("appended", "dropped", "refused")},
+    "superseded": Counter("edgescribe_tracks_superseded", "Tracks that a newer client took over"),
+    "histories_lost": Counter("edgescribe_histories_lost", "Times a log was another one"),
+}
+
 _TRACK_COUNTERS = {
     **{
         outcome: _PACKETS.labels(outcome)
@@ -77,7 +89,7 @@ _INGEST_COUNTERS = {
     "refused_packets": _REFUSED_EVENTS.labels("tag_refused"),
     "slowed": _SLOWED,
 }
-_CLOSE_CODES = frozenset((*range(1000, 1016), 4009))
+_CLOSE_CODES = frozenset((*range(1000, 1016), 4001, 4003, 4004, 4008, 4009, 4029))
 """Codes of RFC 6455 and our own; what else clients close with is one series, not thousands."""
 
 
@@ -87,6 +99,10 @@ class Meters:
     def __init__(self, ingest: IngestCounts) -> None:
         metrics.FLUSHER.watch(ingest, _INGEST_COUNTERS)
         self.recognizers = metrics.RecognizerMetrics()
+
+    def watch_ledger(self, counts: LedgerCounts) -> None:
+        """Carry what becomes of log entries into the metrics."""
+        metrics.FLUSHER.watch(counts, _LEDGER_COUNTERS)
 
     def watch_dumps(self, counts: DumpCounts) -> None:
         """Carry what recordings took and lost into the metrics."""

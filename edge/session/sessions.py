@@ -20,6 +20,11 @@ from edge.session.meters import Meters
 from edge.session.settings import SessionSettings
 from edge.transport.interface import Close
 
+SUPERSEDED = 4009
+
+Key = tuple[str, str | None]
+"""A session's name and a speaker's: whose tracks a connection goes on with."""
+
 _log = get_logger("edge.session.sessions")
 
 
@@ -40,7 +45,7 @@ class Sessions:
         self._active: set[LiveSession] = set()
         self._detached: set[LiveSession] = set()
         """Sessions without a client: awaited for the grace period, or their last finals are."""
-        self._by_id: dict[str, LiveSession] = {}
+        self._by_id: dict[Key, LiveSession] = {}
         """Sessions that a client can come back to."""
         self._beside = 0
         """Connections beside the first one of their session."""
@@ -58,14 +63,14 @@ class Sessions:
         """Sessions without one."""
         return len(self._detached)
 
-    def known(self, session_id: str | None) -> LiveSession | None:
-        """The session that a connection with this id would go on with."""
-        session = self._by_id.get(session_id) if session_id is not None else None
+    def known(self, session_id: str | None, speaker: str | None = None) -> LiveSession | None:
+        """What a connection of this session and speaker would go on with."""
+        session = None if session_id is None else self._by_id.get((session_id, speaker))
         return None if session is None or session.is_over else session
 
-    def has_room(self, session_id: str | None) -> bool:
-        """Whether a connection with this id can be taken; coming back takes no room."""
-        session = self.known(session_id)
+    def has_room(self, session_id: str | None, speaker: str | None = None) -> bool:
+        """Whether such a connection can be taken; coming back takes no room."""
+        session = self.known(session_id, speaker)
         if session is not None and not session.is_shared:
             return True
         return self.active + self.detached + self._beside < self._settings.max_sessions
@@ -79,7 +84,7 @@ class Sessions:
         """
         if self._draining:
             return None
-        session = self.known(request.session_id)
+        session = self.known(request.session_id, request.speaker)
         if session is None:
             session = self._open(request)
             self._meters.session_opened(provider)
@@ -138,10 +143,18 @@ class Sessions:
         await asyncio.gather(*self._retiring, return_exceptions=True)
 
     def _open(self, request: SessionRequest) -> LiveSession:
-        session = LiveSession(request, self._host, self._new_audio, self._settings)
+        session = LiveSession(request, self._host, self._new_audio, self._settings, self._gone)
         if session.resumable and request.session_id is not None:
-            self._by_id[request.session_id] = session
+            self._by_id[request.session_id, request.speaker] = session
         return session
+
+    def _gone(self, session: LiveSession) -> None:
+        """Its tracks are another worker's, or the session was deleted: flush it, forget it."""
+        self._active.discard(session)
+        if session not in self._detached:
+            self._detached.add(session)
+        self._beside -= max(0, len(session.attachments) - 1)
+        self._retire(session, Close(SUPERSEDED, "", by_peer=False))
 
     def _await(self, session: LiveSession, close: Close | None = None) -> None:
         """Wait for a client lost by this ``close``; without one for it to go on with its tags."""
@@ -162,9 +175,9 @@ class Sessions:
         """Flush the session's recognizers, then forget it."""
         if grace := self._graces.pop(session, None):
             grace.cancel()
-        session_id = session.request.session_id
-        if session_id is not None and self._by_id.get(session_id) is session:
-            del self._by_id[session_id]
+        session_id, speaker = session.request.session_id, session.request.speaker
+        if session_id is not None and self._by_id.get((session_id, speaker)) is session:
+            del self._by_id[session_id, speaker]
         task = asyncio.get_running_loop().create_task(self._end(session, close))
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)

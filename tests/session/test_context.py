@@ -7,7 +7,7 @@ import time
 from typing import cast
 
 from edge.session.context import MOST_FRESH_LINES, UPDATE_EVERY_S, SharedContext
-from edge.session.live import LiveTrack
+from edge.session.live_track import LiveTrack
 from tests.asr.fakes.openai_endpoint import FakeOpenAI
 from tests.ingest.support.media import client, gateway
 

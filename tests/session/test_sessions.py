@@ -16,7 +16,7 @@ from edge.errors import RecognizerRefused
 from edge.ingest.counts import IngestCounts
 from edge.session.attachment import Attachment
 from edge.session.interface import SessionRequest, SpokenLine, TagFailure
-from edge.session.live import LiveTrack
+from edge.session.live_track import LiveTrack
 from edge.session.meters import Meters
 from edge.session.sessions import Sessions
 from edge.session.settings import SessionSettings

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Literal
 
 import msgspec
@@ -20,6 +20,8 @@ from edge.session.store.interface import Grant, Record, SessionStore, Signal, ch
 REMEMBERED_S = 86400.0
 LOOK_S = 1.0
 COMMANDS = "command"
+PENDING = "pending"
+"""Ids of commands that nobody has taken yet, each with the name of its track."""
 
 
 class Command(msgspec.Struct, frozen=True):
@@ -38,11 +40,6 @@ Execute = Callable[[Command], Awaitable[bytes]]
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Command).decode
-
-
-def pending_family(track: str) -> str:
-    """Where the ids of commands wait that nobody has taken yet."""
-    return f"pending {track}"
 
 
 async def send(
@@ -88,7 +85,7 @@ async def enter(
         if known.state != "sent":
             return Record(command.id, conflict.version, conflict.body)
     with contextlib.suppress(Conflict):
-        await store.put(session, pending_family(command.track), command.id, b"", 0, timeout_s)
+        await store.put(session, PENDING, command.id, command.track.encode(), 0, timeout_s)
     return await store.get(session, COMMANDS, command.id)
 
 
@@ -117,33 +114,44 @@ async def serve(store: SessionStore, grant: Grant, execute: Execute) -> None:
         while True:
             await wait(nudged)
             try:
-                await serve_pending(store, grant, execute)
+                for command, version in await take(store, grant.session, {grant.track}):
+                    await answer(store, grant.session, command, version, await execute(command))
             except (StoreUnavailable, StoreBusy):
                 await asyncio.sleep(LOOK_S)
     finally:
         end()
 
 
-async def serve_pending(store: SessionStore, grant: Grant, execute: Execute) -> None:
-    """Take and do what waits for the track now."""
-    session, family = grant.session, pending_family(grant.track)
-    for waiting in await store.records(session, family):
+async def take(
+    store: SessionStore, session: str, tracks: Collection[str]
+) -> list[tuple[Command, int]]:
+    """Take what waits for these tracks; each is to be done now, and answered with its version."""
+    taken = []
+    for waiting in await store.records(session, PENDING):
+        if waiting.body.decode() not in tracks:
+            continue
         record = await store.get(session, COMMANDS, waiting.key)
         if record is None:
             continue
         command = _decode(record.body)
         if command.state == "sent":
-            taken = msgspec.structs.replace(command, state="taken")
+            command = msgspec.structs.replace(command, state="taken")
+            body = _encode(command)
             try:
                 version = await store.put(
-                    session, COMMANDS, command.id, _encode(taken), record.version, REMEMBERED_S
+                    session, COMMANDS, command.id, body, record.version, REMEMBERED_S
                 )
             except Conflict:
                 continue
-            answer = await execute(taken)
-            done = msgspec.structs.replace(taken, state="answered", answer=answer)
-            await store.put(session, COMMANDS, command.id, _encode(done), version, REMEMBERED_S)
-        try:
-            await store.drop(session, family, waiting.key, waiting.version)
-        except Conflict:
-            continue
+            taken.append((command, version))
+        with contextlib.suppress(Conflict):
+            await store.drop(session, PENDING, waiting.key, waiting.version)
+    return taken
+
+
+async def answer(
+    store: SessionStore, session: str, command: Command, version: int, body: bytes
+) -> None:
+    """Give the answer of a command that was taken."""
+    done = msgspec.structs.replace(command, state="answered", answer=body)
+    await store.put(session, COMMANDS, command.id, _encode(done), version, REMEMBERED_S)

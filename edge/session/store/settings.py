@@ -22,3 +22,7 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
         Durability,
         option("normal survives the death of any process, full also a loss of power"),
     ] = "normal"
+    log_queue_entries: Annotated[
+        int, option("Log entries of a worker that may wait for the store", ge=100)
+    ] = 20_000
+    """Further ones are dropped, counted, and noted in the log when the store is back."""

@@ -1,0 +1,146 @@
+"""A client's hold on its tracks within a session, over all workers and nodes.
+
+Whoever has the claim writes the tracks. A newer client of the same name, on whichever worker, asks
+the holder to finish first (``drain``), so that nothing that was said is lost, and takes the claim
+over; a holder that does not answer is cut off by the fences of its tracks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from typing import Protocol
+
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
+
+from edge.errors import (
+    Conflict,
+    SessionDeleted,
+    StaleFence,
+    StoreBusy,
+    StoreError,
+    StoreUnavailable,
+)
+from edge.session.store import commands
+from edge.session.store.interface import SessionStore
+
+HOLDERS = "holder"
+DRAIN = "drain"
+DRAIN_WITHIN_S = 3.0
+"""How long a holder may take to finish before its place is taken anyway."""
+
+
+def retrying() -> AsyncRetrying:
+    """Ask a store that is away again, for ever."""
+    return AsyncRetrying(
+        retry=retry_if_exception_type((StoreUnavailable, StoreBusy)),
+        wait=wait_random_exponential(multiplier=0.05, max=1.0),
+        reraise=True,
+    )
+
+
+class Holder(Protocol):
+    """A client's tracks, as other workers may speak to them."""
+
+    def superseded(self) -> None:
+        """A newer client has the tracks: close this one with 4009 and stop."""
+        ...
+
+    def deleted(self) -> None:
+        """The session was deleted: close the client with 4004 and stop."""
+        ...
+
+    async def drain(self) -> None:
+        """The same as ``superseded``, and return when all that was said is in the log."""
+        ...
+
+    async def command(self, op: str, body: bytes) -> bytes:
+        """Do what a client of another worker asks; the answer, empty when it is done."""
+        ...
+
+
+class Claim:
+    """The hold on ``name`` in a session; made by ``Ledger.claim``.
+
+    ``ready`` is set once the place is this client's, or lost.
+    """
+
+    def __init__(self, store: SessionStore, session: str, name: str, holder: Holder) -> None:
+        self.session = session
+        self.name = name
+        self.holder = holder
+        self.token = secrets.token_hex(8)
+        self.ready = asyncio.Event()
+        self.is_certain = False
+        """Whether nobody can contest it."""
+        self.is_lost = False
+        """Whether the tracks are another's, or nobody's any more."""
+        self.was_asked_for = False
+        """Whether a newer client has asked for the place."""
+        self._store = store
+        self._version = 0
+        self._task: asyncio.Task[None] | None = None
+
+    def take(self) -> None:
+        """Begin to take the place."""
+        self._task = asyncio.get_running_loop().create_task(self._take())
+
+    async def confirm(self) -> None:
+        """Wait until the place is this client's; raises ``StaleFence`` when it is not any more."""
+        await self.ready.wait()
+        if self.is_certain:
+            return
+        if not self.is_lost:
+            record = await self._store.get(self.session, HOLDERS, self.name)
+            if record is None:
+                # A store that lost its history lost the claims with it.
+                await self._take()
+            else:
+                self.is_lost = record.body != self.token.encode()
+        if self.is_lost:
+            raise StaleFence(self.session, self.name, 0, 0)
+
+    async def release(self) -> None:
+        """Leave the place, if it is still this client's."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self.is_lost = True
+        self.ready.set()
+        if self._version:
+            with contextlib.suppress(StoreError):
+                await self._store.drop(self.session, HOLDERS, self.name, self._version)
+
+    async def _take(self) -> None:
+        try:
+            async for attempt in retrying():
+                with attempt:
+                    await self._put()
+        except SessionDeleted:
+            self.is_lost = True
+            self.holder.deleted()
+        finally:
+            self.ready.set()
+
+    async def _put(self) -> None:
+        version = 0
+        mine = self.token.encode()
+        while True:
+            try:
+                self._version = await self._store.put(
+                    self.session, HOLDERS, self.name, mine, version
+                )
+                return
+            except Conflict as conflict:
+                version = conflict.version
+                if conflict.body == mine:
+                    self._version = version
+                    return
+                if conflict.body:
+                    await self._drain(conflict.body)
+
+    async def _drain(self, token: bytes) -> None:
+        """Ask the holder to finish, and wait for that; it may be long dead."""
+        asked = commands.Command(f"{DRAIN} {self.token} {token.decode()}", self.name, DRAIN, token)
+        await commands.send(self._store, self.session, asked, DRAIN_WITHIN_S)
