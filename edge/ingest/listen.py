@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from uuid import uuid4
 
 import msgspec
 
+from edge.errors import SessionDeleted, StoreError
 from edge.ingest.counts import IngestCounts
 from edge.ingest.interface import Refusal, UpgradeRequest
 from edge.ingest.listen_audio import CHUNK_MS, FORMAT, SAMPLE_BYTES, Gathering, SampleClock
+from edge.ingest.listen_log import LogReader
+from edge.ingest.listen_messages import Resumed, encode_message
 from edge.ingest.listen_query import ListenQuery, parse_listen_query
 from edge.ingest.listen_turns import Teller, Turns
 from edge.ingest.settings import ListenSettings, serves
 from edge.ingest.throttle import Throttle
 from edge.logs import Repeats, get_logger
 from edge.session.attachment import Attachment
+from edge.session.entries import FinalEntry
 from edge.session.interface import (
     EngineMessage,
     SessionHost,
@@ -34,6 +38,8 @@ from edge.transport.interface import Close, Limits, Socket
 MAX_MESSAGE_BYTES = 256 * 1024
 """8 s of audio at once."""
 NO_RECOGNIZER = "Failed to connect to AI model"
+LOG_PATIENCE_S = 5.0
+"""What a speaker says now is told after so long, though the log has not been told."""
 LEAVING = (1000, 1001, 1005)
 """Closes by which a client says that it has finished; browsers send no code unless told to."""
 
@@ -78,7 +84,7 @@ class ListenProtocol:
                 known = ", ".join(host.offer.known_providers)
                 return Refusal(400, f"Invalid provider: {provider}. Valid providers are: {known}")
             query = msgspec.structs.replace(query, provider=provider)
-        if not host.has_room(query.session):
+        if not host.has_room(query.session, query.speaker):
             return Refusal(503, "Overloaded", retry_after_s=5)
         return ListenReceiver(query, host, self._counts)
 
@@ -101,12 +107,17 @@ class ListenReceiver:
         self._repeats = Repeats(_log)
         self._throttle: Throttle | None = None
         self._ending: asyncio.Task[None] | None = None
+        self._reading: asyncio.Task[None] | None = None
+        """Tells the client of the log."""
+        self._held: list[Callable[[], object]] | None = None
+        """What is to be told once the client has been told what it missed."""
 
     def opened(self, socket: Socket) -> None:
         """Open the session, or go on with it, and connect its recognizer before audio comes."""
         self._socket = socket
         request = SessionRequest(
             session_id=self._session_id,
+            speaker=self._query.speaker,
             provider=self._query.provider,
             language=self._query.language,
             terms=ListenTerms(Turns()),
@@ -127,8 +138,12 @@ class ListenReceiver:
         if isinstance(terms := attachment.request.terms, ListenTerms):
             self._teller = Teller(Turns() if attachment.session.is_shared else terms.turns)
         attachment.on_message = self._engine
+        self._host.stability.welcomed(self, f"{self._session_id}/{self._query.speaker}")
         self._send(self._teller.greet())
-        attachment.catch_up()
+        if self._query.log:
+            self._held = []
+            self._reading = asyncio.get_running_loop().create_task(self._read_log())
+        self._later(attachment.catch_up)
         if socket.is_open:
             self._begin(socket, attachment)
 
@@ -160,6 +175,10 @@ class ListenReceiver:
         if self._ending is not None:
             self._ending.cancel()
             self._ending = None
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
+        self._release_held()
         if self._attachment is not None:
             if close.by_peer and close.code in LEAVING:
                 self._attachment.ended = True
@@ -182,9 +201,8 @@ class ListenReceiver:
 
     def transcript(self, line: SpokenLine) -> bool:
         """Send what is new of a turn."""
-        if not line.transcript.is_final:
-            return self._send(self._teller.interim(line))
-        return self._send(self._teller.final(line))
+        tell = self._teller.final if line.transcript.is_final else self._teller.interim
+        return self._later(lambda: self._send(tell(line)))
 
     def record(self, line: SpokenLine) -> bool:
         """A turn goes on, or ends, while no client is there: the end is told later."""
@@ -196,10 +214,21 @@ class ListenReceiver:
 
     def missed(self, line: SpokenLine) -> bool:
         """Send the end of a turn that came while the client was away; whether it was taken."""
-        return self._send(self._teller.missed(line))
+        messages = list(self._teller.missed(line))
+        return not messages or self._send(messages)
+
+    def resumed(self, message: Resumed) -> None:
+        """Where in its log the session is told on."""
+        if self._socket is not None:
+            self._socket.send_text(encode_message(message))
+
+    def logged(self, entry: FinalEntry, epoch: str, offset: int) -> None:
+        """A turn of this speaker is in the log."""
+        self._send(self._teller.logged(entry, epoch, offset))
 
     def tag_failed(self, failure: TagFailure) -> None:
         """There is no recognizer any more, or no room for one."""
+        self._host.stability.error(self)
         self._repeats.note(f"speaker refused: {failure.code}", reason=failure.message)
         if failure.code == "overloaded":
             self._end(1013, "This worker carries as many tracks as it may")
@@ -209,7 +238,7 @@ class ListenReceiver:
             self._end(1011, NO_RECOGNIZER)
 
     def _engine(self, message: EngineMessage) -> None:
-        self._send(self._teller.engine(message))
+        self._later(lambda: self._send(self._teller.engine(message)))
 
     def _play(self, chunks: list[bytes]) -> None:
         attachment, throttle = self._attachment, self._throttle
@@ -245,6 +274,34 @@ class ListenReceiver:
             self._gathering.flush()
             self._takes = False
             self._ending = asyncio.get_running_loop().create_task(self._finish(self._attachment))
+
+    async def _read_log(self) -> None:
+        reader = LogReader(self._host.ledger, self._session_id, self._query.speaker)
+        patience = asyncio.get_running_loop().call_later(LOG_PATIENCE_S, self._release_held)
+        try:
+            await reader.run(self._query.resume, self, self._release_held)
+        except SessionDeleted:
+            self.deleted()
+        except StoreError as error:
+            self._repeats.note("the log cannot be told", reason=str(error))
+            self.resumed(Resumed(recovered=False, epoch="", offset=0))
+        except Exception as error:
+            _log.error("the log could not be told", exc_info=error)
+        finally:
+            patience.cancel()
+            self._release_held()
+
+    def _later(self, tell: Callable[[], object]) -> bool:
+        """Tell now, or after what the client missed; whether it was, or will be, told."""
+        if self._held is None:
+            return bool(tell())
+        self._held.append(tell)
+        return True
+
+    def _release_held(self) -> None:
+        held, self._held = self._held, None
+        for tell in held or ():
+            tell()
 
     async def _finish(self, attachment: Attachment) -> None:
         await attachment.finish(self._host.settings.finish_deadline_s)

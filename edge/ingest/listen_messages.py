@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from edge.session.entries import FinalEntry
 from edge.session.interface import SpokenLine
 
 SURE = 1.0
@@ -96,6 +97,25 @@ def turn_of(
         end_of_turn_confidence=SURE if transcript.is_final else 0.0,
         languages=(transcript.language,) if transcript.language else UNSET,
         text=text if transcript.is_final else UNSET,
+    )
+
+
+def turn_of_entry(
+    entry: FinalEntry, *, request_id: str, sequence_id: int, turn_index: int
+) -> TurnInfo:
+    """A final of the log as the end of a turn; its times are those of the session."""
+    return TurnInfo(
+        request_id=request_id,
+        sequence_id=sequence_id,
+        event="EndOfTurn",
+        turn_index=turn_index,
+        audio_window_start=seconds(entry.start_ms),
+        audio_window_end=seconds(entry.end_ms),
+        transcript=entry.text,
+        words=words_of(entry.text, entry.confidence),
+        end_of_turn_confidence=SURE,
+        languages=(entry.language,) if entry.language else UNSET,
+        text=entry.text,
     )
 
 

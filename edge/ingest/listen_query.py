@@ -37,6 +37,8 @@ class ListenQuery(msgspec.Struct, frozen=True, kw_only=True):
     provider: str | None = None
     """Lower-cased name, not yet checked against the recognizers that exist."""
     resume: ResumePoint | None = None
+    log: bool = False
+    """Whether a plain client is told where in the log its turns are."""
 
 
 def parse_listen_query(query: str) -> ListenQuery | str:
@@ -65,6 +67,7 @@ def parse_listen_query(query: str) -> ListenQuery | str:
         language=values.get("lang") or None,
         provider=(values.get("provider") or "").lower() or None,
         resume=resume,
+        log=resume is not None or values.get("log") == "true",
     )
 
 

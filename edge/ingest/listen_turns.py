@@ -14,19 +14,24 @@ import msgspec
 
 from edge.ingest.listen_messages import (
     Connected,
+    Logged,
     amended,
     encode_message,
     member,
     seconds,
     turn_of,
+    turn_of_entry,
     words_of,
 )
+from edge.session.entries import FinalEntry
 from edge.session.interface import EngineMessage, SpokenLine
 
 MOST_OPEN = 64
 """Turns without an end that are remembered; the oldest are forgotten."""
-MOST_AWAY = 1000
-"""Ends of turns that nobody was there for."""
+MOST_ENDED = 1000
+"""Turns that have ended and are remembered with their numbers."""
+Said = tuple[str, int]
+"""What tells a final from all others: its item, and the Unix ms of its first interim."""
 
 
 class Turns(msgspec.Struct, kw_only=True):
@@ -48,8 +53,8 @@ class Turns(msgspec.Struct, kw_only=True):
     """The turn that the service itself has begun."""
     ending: EngineMessage | None = None
     """The end of a turn whose final transcript follows."""
-    away: dict[str, int] = {}
-    """Numbers of turns that ended while no client was there, by their item."""
+    ended: dict[Said, int] = {}
+    """Numbers of the last turns that have ended: they may be told again."""
 
     def connected(self, message: EngineMessage) -> None:
         """A recognizer begins: it tells again what the one before had left open."""
@@ -91,13 +96,12 @@ class Turns(msgspec.Struct, kw_only=True):
         else:
             number, _ = self.begin(line.transcript.item_id)
         self.end(number)
+        remember(self.ended, said(line), number)
         return number
 
     def keep(self, line: SpokenLine) -> None:
         """A turn ends while no client is there."""
-        if len(self.away) >= MOST_AWAY:
-            del self.away[next(iter(self.away))]
-        self.away[line.transcript.item_id] = self.end_of(line)
+        self.end_of(line)
         self.ending = None
 
 
@@ -112,8 +116,8 @@ class Teller:
     def __init__(self, turns: Turns) -> None:
         self._turns = turns
         self._sequence = 0
-        self.last_turn = 0
-        """The turn that ended last."""
+        self._told: dict[Said, int] = {}
+        """Ends of turns that this connection has been sent, with their numbers."""
 
     @property
     def is_connected(self) -> bool:
@@ -160,7 +164,7 @@ class Teller:
         turns = self._turns
         number, ending = turns.end_of(line), turns.ending
         turns.ending = None
-        self.last_turn = number
+        remember(self._told, said(line), number)
         text = line.transcript.text
         if ending is None or ending.provider != line.transcript.provider:
             yield from self._rendered(line, "EndOfTurn", number)
@@ -179,10 +183,34 @@ class Teller:
         self._turns.keep(line)
 
     def missed(self, line: SpokenLine) -> Iterator[bytes]:
-        """The end of a turn that no client was there for."""
-        number = self._turns.away.pop(line.transcript.item_id, None)
-        self.last_turn = self._turns.end_of(line) if number is None else number
-        yield from self._rendered(line, "EndOfTurn", self.last_turn)
+        """The end of a turn that no client was there for, unless the log has told it."""
+        key = said(line)
+        if key in self._told:
+            return
+        number = self._turns.ended.get(key)
+        number = self._turns.end_of(line) if number is None else number
+        remember(self._told, key, number)
+        yield from self._rendered(line, "EndOfTurn", number)
+
+    def logged(self, entry: FinalEntry, epoch: str, offset: int) -> Iterator[bytes]:
+        """The end of a turn is in the log: tell it if it was not told, and where it is."""
+        key = (entry.item_id, entry.timestamp_unix_ms)
+        number = self._told.get(key)
+        if number is None:
+            number = self._turns.ended.get(key, entry.turn)
+            self._turns.next = max(self._turns.next, number + 1)
+            remember(self._told, key, number)
+            if not self.is_connected:
+                yield self._hello()
+            turn = turn_of_entry(
+                entry,
+                request_id=self._request_id(),
+                sequence_id=self._sequence,
+                turn_index=number,
+            )
+            self._sequence += 1
+            yield encode_message(turn)
+        yield encode_message(Logged(turn_index=number, epoch=epoch, offset=offset))
 
     def _end_unsaid(self) -> Iterator[bytes]:
         """End a turn all of whose words had been told before."""
@@ -228,3 +256,15 @@ class Teller:
     def _request_id(self) -> str:
         self._turns.request_id = self._turns.request_id or str(uuid4())
         return self._turns.request_id
+
+
+def said(line: SpokenLine) -> Said:
+    """What tells this final from all others."""
+    return line.transcript.item_id, line.transcript.timestamp_unix_ms
+
+
+def remember(numbers: dict[Said, int], key: Said, number: int) -> None:
+    """Keep a number, and forget the oldest when there are too many."""
+    if len(numbers) >= MOST_ENDED:
+        del numbers[next(iter(numbers))]
+    numbers[key] = number

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from edge.asr.transcript import Transcript
 from edge.ingest.listen_audio import CHUNK_MS, SampleClock
 from edge.ingest.listen_messages import amended
-from edge.ingest.listen_turns import MOST_AWAY, MOST_OPEN, Teller, Turns
+from edge.ingest.listen_turns import MOST_ENDED, MOST_OPEN, Teller, Turns
+from edge.session.entries import FinalEntry
 from edge.session.interface import EngineMessage, SpokenLine
 
 
@@ -141,14 +142,58 @@ def test_turns_that_end_unheard_are_told_with_their_numbers() -> None:
     assert brief(back.engine(engine("StartOfTurn", 2, "b"))) == [("StartOfTurn", 2, None)]
 
 
+def entry(item: str, text: str, turn: int) -> FinalEntry:
+    return FinalEntry(
+        speaker="speaker",
+        turn=turn,
+        text=text,
+        start_ms=100,
+        end_ms=900,
+        timestamp_unix_ms=0,
+        item_id=item,
+        provider="flux",
+    )
+
+
+def test_the_log_tells_only_what_was_not_told() -> None:
+    """What this socket was sent is named by its offset; what it was not sent comes whole."""
+    teller = Teller(Turns())
+    list(teller.engine(connected("one")))
+    list(teller.engine(engine("EndOfTurn", 0, "a")))
+    list(teller.final(line("i-0", "a", final=True)))
+    assert read(teller.logged(entry("i-0", "a", 5), "E", 7)) == [
+        {"type": "Logged", "turn_index": 0, "epoch": "E", "offset": 7}
+    ]
+    told = read(teller.logged(entry("j-0", "b c", 3), "E", 8))
+    assert [(m["type"], m["turn_index"]) for m in told] == [("TurnInfo", 3), ("Logged", 3)]
+    assert (told[0]["event"], told[0]["text"], told[0]["transcript"]) == ("EndOfTurn", "b c", "b c")
+    assert list(teller.missed(line("j-0", "b c", final=True))) == [], "the log has told it"
+    assert brief(teller.engine(engine("StartOfTurn", 1, "d"))) == [("StartOfTurn", 1, None)]
+
+
+def test_what_the_log_tells_again_keeps_its_number() -> None:
+    """A page that comes back to the same worker gets the numbers that it was told before."""
+    turns = Turns()
+    before = Teller(turns)
+    list(before.engine(connected("one")))
+    for number in range(3):
+        list(before.engine(engine("EndOfTurn", number, "a")))
+        list(before.final(line(f"i-{number}", "a", final=True)))
+    back = Teller(turns)
+    told = read([*back.greet(), *back.logged(entry("i-2", "a", 9), "E", 12)])
+    assert [(m["type"], m.get("turn_index")) for m in told] == [
+        ("Connected", None), ("TurnInfo", 2), ("Logged", 2),
+    ]  # fmt: skip
+
+
 def test_what_is_remembered_is_bounded() -> None:
     turns = Turns()
     teller = Teller(turns)
-    for number in range(2 * MOST_AWAY):
+    for number in range(2 * MOST_ENDED):
         list(teller.interim(line(f"open-{number}", "a", final=False, provider="x")))
         teller.keep(line(f"away-{number}", "a", final=True, provider="x"))
     assert len(turns.open) <= MOST_OPEN
-    assert len(turns.away) <= MOST_AWAY
+    assert len(turns.ended) <= MOST_ENDED
 
 
 def test_what_needs_no_change_stays_as_it_came() -> None:
