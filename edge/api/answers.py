@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 from sanic import HTTPResponse, Request
+from sanic.http import Stage
 from sanic.response import raw
 
 from edge.api.http import ApiError, Endpoints, Streamed
@@ -17,6 +18,8 @@ from edge.errors import Conflict, HistoryLost, SessionDeleted, StoreError
 from edge.logs import Repeats, get_logger
 
 JSON = "application/json; charset=utf-8"
+DEADLINE_S = 4.0
+"""For an answer, or the beginning of one that is sent in parts."""
 MOST_STREAMS = 8
 """Answers that a worker sends in parts at once; each holds what it has made and not sent."""
 SLOWEST_STREAM_S = 600.0
@@ -42,46 +45,46 @@ class Answers:
         """The response to a request; None when it has been sent, in parts, by then."""
         try:
             endpoint, call = self._endpoints.find(request.method, target)
-            answer = await endpoint.handle(call)
+            async with asyncio.timeout(DEADLINE_S):
+                answer = await endpoint.handle(call)
             if isinstance(answer, Streamed):
                 return await self._stream(request, answer)
         except ApiError as error:
             return _structured(error.body, error.status, error.headers)
-        except StoreError as error:
+        except (StoreError, TimeoutError) as error:
             return self._store_failed(error)
         self._faults.summarize()
         if answer is None:
             return HTTPResponse(status=204)
         return _structured(answer, 200)
 
-    def _store_failed(self, error: StoreError) -> HTTPResponse:
+    def _store_failed(self, error: StoreError | TimeoutError) -> HTTPResponse:
         if isinstance(error, SessionDeleted):
             refusal = ApiError(404, "no_session", "The session was deleted")
         elif isinstance(error, HistoryLost | Conflict):
             refusal = ApiError(409, "changed", "The session was changed meanwhile; ask again")
         else:
-            self._faults.note("the store did not answer a request", reason=str(error))
+            self._faults.note("the store did not answer a request", reason=str(error) or "too slow")
             detail = "The session store does not answer; try again in a moment"
             refusal = ApiError(503, "store_unavailable", detail, {"Retry-After": "2"})
         return _structured(refusal.body, refusal.status, refusal.headers)
 
     async def _stream(self, request: Request, answer: Streamed) -> HTTPResponse | None:
         async with aclosing(answer.parts) as parts:
-            if request.method == "HEAD":
-                head = HTTPResponse(
-                    status=200, content_type=answer.content_type, headers={**answer.headers}
-                )
-                head.headers["transfer-encoding"] = "chunked"
-                return head
+            if request.version == "1.0":
+                raise ApiError(505, "http_version", "This answer takes HTTP/1.1: it has no length")
             if self._streams >= MOST_STREAMS:
                 detail = f"{MOST_STREAMS} files are being sent; try again later"
                 raise ApiError(503, "busy", detail, {"Retry-After": "5"})
             self._streams += 1
-            response: HTTPResponse = await request.respond(
-                content_type=answer.content_type, headers={**answer.headers}
-            )
             try:
+                response: HTTPResponse = await request.respond(
+                    content_type=answer.content_type, headers={**answer.headers}
+                )
                 async with asyncio.timeout(SLOWEST_STREAM_S):
+                    if request.method == "HEAD":
+                        await _send_head(request, response)
+                        return None
                     async for part in parts:
                         if part:
                             await response.send(part)
@@ -92,6 +95,14 @@ class Answers:
             finally:
                 self._streams -= 1
             return None
+
+
+async def _send_head(request: Request, response: HTTPResponse) -> None:
+    """The header of an answer whose length is not known; Sanic 25.12 fails when it ends this."""
+    await response.send(b"")
+    stream: Any = request.stream
+    stream.response_func = None
+    stream.stage = Stage.IDLE
 
 
 def _structured(

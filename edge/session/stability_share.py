@@ -24,7 +24,7 @@ from edge.session.store.interface import Record, SessionStore, shared_scope
 SCOPE = shared_scope("stability")
 WORKERS = "workers"
 DRAINED = "drained"
-WRITE_EVERY_S = 10.0
+WRITE_EVERY_S = 5.0
 KEPT_S = 90_000.0
 """Longer than the longest window."""
 DRAINED_KEPT_S = 300.0
@@ -105,10 +105,11 @@ class StabilityShare:
                     _VERDICT.labels(metric, window).set(_VERDICTS.index(figure.verdict))
 
     async def _run(self) -> None:
+        await asyncio.sleep(self._write_every_s * random.uniform(0.0, 0.2))
         while True:
-            await asyncio.sleep(self._write_every_s * random.uniform(0.7, 1.1))
             await self._try(self._write(is_stopped=False))
             await self._try(self._look_for_drained())
+            await asyncio.sleep(self._write_every_s * random.uniform(0.7, 1.1))
 
     async def _try(self, work: Coroutine[None, None, None]) -> None:
         """The store may be away: figures wait, nothing else does."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -10,12 +11,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import connect
 
 from edge.errors import SessionDeleted
 from edge.session.entries import FinalEntry, encode_entry
+from edge.session.stability import Snapshot
+from edge.session.stability_share import DRAINED, SCOPE, WORKERS
 from edge.session.store.interface import Draft, SessionStore, now_ms
 from edge.session.store.opening import open_store
 from edge.session.store.presence import Presence, appear, encode_presence
@@ -53,10 +57,10 @@ def final(number: int, text: str = "said") -> Draft:
     return Draft("final", encode_entry(entry))
 
 
-async def write(store: SessionStore, session: str, count: int = 1) -> None:
+async def write(store: SessionStore, session: str, count: int = 1, text: str = "said") -> None:
     grant = await store.open_track(session, "ann")
     for first in range(0, count, 1000):
-        await store.append(grant, [final(n) for n in range(first, min(count, first + 1000))])
+        await store.append(grant, [final(n, text) for n in range(first, min(count, first + 1000))])
 
 
 async def get(server: Server, target: str, method: str = "GET") -> tuple[int, Any]:
@@ -136,6 +140,15 @@ async def test_a_long_log_is_exported_whole(
         assert len(json.loads(answer.body)["entries"]) == 2500
     head = await asyncio.to_thread(server.get, f"/v1/sessions/long/export?format={kind}", "HEAD")
     assert (head.status, head.headers["content-type"], head.body) == (200, content_type, b"")
+    assert "content-length" not in head.headers
+
+
+async def test_an_old_client_is_told_that_it_cannot_have_an_export(
+    server: Server, store: SessionStore
+) -> None:
+    await write(store, "old")
+    request = b"GET /v1/sessions/old/export HTTP/1.0\r\n\r\n"
+    assert b"505" in (await asyncio.to_thread(server.exchange, request)).split(b"\r\n")[0]
 
 
 async def test_a_format_that_is_not_there_is_refused_by_name(
@@ -196,7 +209,57 @@ async def test_a_reader_that_goes_away_in_the_middle_costs_nothing(
             connection.sendall(b"GET /v1/sessions/long/export HTTP/1.1\r\nHost: x\r\n\r\n")
             await asyncio.to_thread(connection.recv, 100)
     status, _ = await get(server, "/v1/sessions/long/export")
-    assert status == 200 and "Traceback" not in server.log
+    assert status == 200
+
+
+async def test_an_export_that_cannot_be_finished_is_cut_off(
+    server: Server, store: SessionStore
+) -> None:
+    await write(store, "cut", 8000, "said " * 400)
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect((HOST, server.port))
+        connection.sendall(b"GET /v1/sessions/cut/export HTTP/1.1\r\nHost: x\r\n\r\n")
+        received = await asyncio.to_thread(connection.recv, 1000)
+        assert received.startswith(b"HTTP/1.1 200")
+        assert (await get(server, "/v1/sessions/cut", "DELETE"))[0] == 204
+
+        def rest() -> bytes:
+            last = b""
+            with contextlib.suppress(ConnectionResetError):
+                while part := connection.recv(1 << 20):
+                    last = (last + part)[-100:]
+            return last
+
+        assert b"\r\n0\r\n" not in await asyncio.to_thread(rest)
+
+
+async def test_a_stop_says_goodbye(tmp_path: Path) -> None:
+    database = tmp_path / "sessions.db"
+    with running("--workers", "1", "--set", f"store={database}") as server:
+        async with connect(server.transcribe_url + "&sessionId=back") as client:
+            server.process.terminate()
+            await client.wait_closed()
+        await asyncio.to_thread(server.process.wait, 20)
+    async with open_store(str(database)) as store:
+        (record,) = await store.records(SCOPE, WORKERS)
+        snapshot = msgspec.msgpack.decode(record.body, type=Snapshot)
+        (drained,) = await store.records(SCOPE, DRAINED)
+    assert snapshot.is_stopped and not snapshot.ages
+    assert [tally.drained for tally in snapshot.tallies["5m"]] == [1]
+    assert len(msgspec.msgpack.decode(drained.body)) == 1
+
+
+async def test_a_head_leaves_the_connection_as_it_was(server: Server, store: SessionStore) -> None:
+    await write(store, "head")
+    head = b"HEAD /v1/sessions/head/export HTTP/1.1\r\nHost: x\r\n\r\n"
+    last = b"GET /v1/sessions/head HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    answer = await asyncio.to_thread(server.exchange, head + last)
+    assert answer.count(b"HTTP/1.1 200") == 2 and b'"session_id":"head"' in answer
+
+
+def test_nothing_of_all_this_is_an_error_of_the_gateway(server: Server) -> None:
+    assert "Traceback" not in server.log and "[error" not in server.log
 
 
 async def test_the_stability_of_connections_is_that_of_all_workers(server: Server) -> None:
@@ -205,31 +268,31 @@ async def test_the_stability_of_connections_is_that_of_all_workers(server: Serve
     for client in clients[3:]:
         client.transport.abort()
 
-    def figures() -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(server.get("/sessions/metrics").body)
-        return found
+    seen: dict[str, Any] = {}
 
-    await asyncio.to_thread(
-        wait_until,
-        lambda: figures()["windows"]["5m"]["connections"] >= 24,
-        "24 connections are counted",
-        within_s=30,
-    )
-    report = figures()
-    assert report["workers"] == 2 and report["is_complete"]
-    window = report["windows"]["1h"]
+    def all_is_known() -> bool:
+        seen.update(json.loads(server.get("/sessions/metrics").body))
+        rate = seen["windows"]["1h"]["disconnection_rate"]
+        return bool(seen["workers"] == 2 and rate["samples"] >= 24 and rate["value"] >= 0.8)
+
+    await asyncio.to_thread(wait_until, all_is_known, "all workers are heard of", within_s=30)
+    assert seen["is_complete"]
+    window = seen["windows"]["1h"]
     assert window["disconnection_rate"]["verdict"] == "bad"
-    assert window["disconnection_rate"]["value"] >= 0.8
-    assert window["error_rate"] == {"value": 0.0, "unit": "ratio", "samples": 24, "verdict": "good"}
+    assert window["error_rate"]["value"] == 0.0 and window["error_rate"]["verdict"] == "good"
     assert window["reconnection_time"]["verdict"] == "good"
-    families = text_string_to_metric_families(server.get("/metrics").body.decode())
-    gauges = {
-        (family.name, sample.labels["metric"], sample.labels["window"]): sample.value
-        for family in families
-        if family.name.startswith("edgescribe_session_stability")
-        for sample in family.samples
-    }
-    assert gauges["edgescribe_session_stability_verdict", "disconnection_rate", "5m"] == 3
-    assert gauges["edgescribe_session_stability", "error_rate", "24h"] == 0
+
+    def gauges() -> dict[tuple[str, str, str], float]:
+        families = text_string_to_metric_families(server.get("/metrics").body.decode())
+        return {
+            (family.name, sample.labels["metric"], sample.labels["window"]): sample.value
+            for family in families
+            if family.name.startswith("edgescribe_session_stability")
+            for sample in family.samples
+        }
+
+    bad = ("edgescribe_session_stability_verdict", "disconnection_rate", "5m")
+    await asyncio.to_thread(wait_until, lambda: gauges()[bad] == 3, "the verdict is in the metrics")
+    assert gauges()["edgescribe_session_stability", "error_rate", "24h"] == 0
     for client in clients[:3]:
         await client.close()
