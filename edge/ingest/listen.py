@@ -195,6 +195,17 @@ class ListenReceiver:
         self._takes = False
         self._close(4009, "Superseded by a newer connection of this speaker")
 
+    def command(self, op: str, body: bytes) -> bytes | None:
+        """What an admin of the session asks: ends the turn that is open; nothing else is known."""
+        if self._attachment is None:
+            return None
+        if op != "end_turn":
+            return b"of a speaker on a plain socket only the turn can be ended"
+        for track in self._attachment.tracks.values():
+            if track.transcriber:
+                track.transcriber.commit()
+        return b""
+
     def deleted(self) -> None:
         """The session was deleted: nothing more of it is kept."""
         self._end(4004, "The session has been deleted")
