@@ -60,6 +60,23 @@ class Holder(Protocol):
         ...
 
 
+class Nobody:
+    """Holds what nobody holds any more."""
+
+    def superseded(self) -> None:
+        """There is nobody to be told."""
+
+    def deleted(self) -> None:
+        """There is nobody to be told."""
+
+    async def drain(self) -> None:
+        """All has been said."""
+
+    async def command(self, op: str, body: bytes) -> bytes:
+        """Nothing is done."""
+        return b"nobody is there for it"
+
+
 class Claim:
     """The hold on ``name`` in a session; made by ``Ledger.claim``.
 
@@ -108,6 +125,8 @@ class Claim:
             await asyncio.gather(self._task, return_exceptions=True)
         self.is_lost = True
         self.ready.set()
+        # The holder has this claim: together they would wait for the garbage collector.
+        self.holder = Nobody()
         if self._version:
             with contextlib.suppress(StoreError):
                 await self._store.drop(self.session, HOLDERS, self.name, self._version)

@@ -251,7 +251,8 @@ class LiveSession:
             is_owed = transcript.is_final and not (sent or target.outlet.is_open)
         elif self._newest is not None:
             is_owed = self._newest.record(line)
-        if is_owed:
+        is_owed = is_owed and self.resumable and not self._ended
+        if is_owed and not self._is_gone:
             self._wait(line)
         self._host.delivered(track, transcript, sent=sent)
         if not transcript.is_final:
@@ -268,12 +269,10 @@ class LiveSession:
     def _tell(self, target: Attachment | None, failure: TagFailure) -> None:
         if target is not None and target.outlet.is_open:
             target.outlet.tag_failed(failure)
-        else:
+        elif self.resumable and not (self._ended or self._is_gone):
             self._wait(failure)
 
     def _wait(self, line: SpokenLine | TagFailure) -> None:
-        if self._ended or not self.resumable:
-            return
         self.missed.append(line)
         if len(self.missed) > self._settings.missed_finals:
             self.missed.popleft()
@@ -320,7 +319,7 @@ class LiveSession:
     def _leave(self) -> list[Attachment]:
         if self._is_gone:
             return []
-        self._is_gone = self._ended = True
+        self._is_gone = True
         attachments = list(self.attachments)
         for attachment in attachments:
             self._bequeath(attachment)

@@ -52,7 +52,6 @@ class Place:
         self._shift_ms = 0.0
         self._created_unix_ms: int | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._marks = False
         is_named = request.session_id is not None
         if is_named and not (self._is_media and ledger.is_contested(self.session, self._name)):
             self.claim = ledger.claim(self.session, self._name, holder)
@@ -91,6 +90,7 @@ class Place:
         """Its tracks have ended."""
         for task in self._tasks:
             task.cancel()
+        self._owes = _nobody
         self._ledger.release(self.claim)
 
     def _spawn(self, work: object) -> None:
@@ -158,6 +158,10 @@ class Place:
                     continue
         except StoreError as error:
             self._ledger.repeats.note("a mark cannot be left", reason=str(error))
+
+
+def _nobody(owed: list[SpokenLine]) -> None:
+    """The client is gone for good."""
 
 
 def _line(final: FinalEntry) -> SpokenLine:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -16,10 +17,13 @@ from edge.errors import RecognizerRefused
 from edge.ingest.counts import IngestCounts
 from edge.session.attachment import Attachment
 from edge.session.interface import SessionRequest, SpokenLine, TagFailure
+from edge.session.ledger import Ledger
 from edge.session.live_track import LiveTrack
 from edge.session.meters import Meters
 from edge.session.sessions import Sessions
 from edge.session.settings import SessionSettings
+from edge.session.store.settings import StoreSettings
+from edge.session.store.sqlite import SqliteStore
 from edge.transport.interface import Close
 
 LOST = Close(1006)
@@ -60,6 +64,12 @@ class Outlet:
         self.evicted = True
         self.is_open = False
 
+    def deleted(self) -> None:
+        self.is_open = False
+
+    def command(self, op: str, body: bytes) -> bytes | None:
+        return None
+
 
 class Voice:
     """A track's transcriber, and the host of all tracks' transcribers."""
@@ -93,7 +103,8 @@ class Voice:
 
 
 class Host:
-    def __init__(self) -> None:
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
         self.voices: list[Voice] = []
         self.open = 0
         self.late = 0
@@ -116,8 +127,8 @@ class Host:
 class Place:
     """Sessions of a worker, and clients that come and go."""
 
-    def __init__(self, **settings: float) -> None:
-        self.host = Host()
+    def __init__(self, ledger: Ledger, **settings: float) -> None:
+        self.host = Host(ledger)
         chosen = SessionSettings(**{"resume_grace_s": 0.05, **settings})  # type: ignore[arg-type]
         self.sessions = Sessions(
             chosen,
@@ -158,8 +169,16 @@ class Place:
 
 
 @pytest.fixture
-def place() -> Iterator[Place]:
-    yield Place()
+async def ledger(tmp_path: Path) -> AsyncIterator[Ledger]:
+    async with SqliteStore(tmp_path / "sessions.db") as store:
+        ledger = Ledger(store, StoreSettings())
+        yield ledger
+        await ledger.stop()
+
+
+@pytest.fixture
+def place(ledger: Ledger) -> Place:
+    return Place(ledger)
 
 
 async def test_a_final_is_kept_from_the_moment_its_client_begins_to_close(place: Place) -> None:
@@ -320,8 +339,10 @@ async def test_of_two_tracks_of_a_tag_that_nobody_feeds_the_older_ends(place: Pl
     assert place.host.open == 0
 
 
-async def test_shared_connections_count_as_sessions_do_and_a_return_is_free() -> None:
-    place = Place(max_sessions=2)
+async def test_shared_connections_count_as_sessions_do_and_a_return_is_free(
+    ledger: Ledger,
+) -> None:
+    place = Place(ledger, max_sessions=2)
     clients = place.share()
     assert not place.sessions.has_room("m1") and not place.sessions.has_room(None)
     place.lose(*clients[0])
