@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "edge.session.entries",
         "edge.session.interface",
         "edge.session.ledger",
-        "edge.session.live",
+        "edge.session.live_track",
         "edge.session.names",
         "edge.session.store",
         "edge.transport.interface",
