@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from bench.store_worker import BODY, SESSIONS
+from edge.session.store.follower import Followers
 from edge.session.store.interface import Draft, Durability, SessionStore
 from edge.session.store.opening import open_store
 from tests.session.store.support.valkey import Valkey
 
-BODY = b"x" * 200
-SESSIONS = 100
-APPENDS = 4000
+REPOSITORY = Path(__file__).parents[1]
+FINAL = [Draft("final", BODY)]
+WORKERS = 2
+APPENDS = 20_000
+IDLE_S = 10.0
 
 
 @pytest.fixture
@@ -27,89 +34,177 @@ def server(tmp_path: Path) -> Iterator[Valkey]:
     valkey.kill()
 
 
-async def per_second(store: SessionStore) -> float:
-    """Fenced appends of 200 bytes per second, 100 sessions at once."""
-    grants = [await store.open_track(f"s{n}", "t") for n in range(SESSIONS)]
-
-    async def speak(number: int) -> None:
-        for _ in range(APPENDS // SESSIONS):
-            await store.append(grants[number], [Draft("final", BODY)])
-
-    begun = time.perf_counter()
-    await asyncio.gather(*(speak(n) for n in range(SESSIONS)))
-    return APPENDS / (time.perf_counter() - begun)
+@pytest.fixture(params=["sqlite", "redis"])
+def location(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return str(tmp_path / "s.db")
+    url: str = request.getfixturevalue("server").url
+    return url
 
 
-async def measured(location: str, durability: Durability) -> tuple[float, float]:
-    """Appends per second of many sessions, and the ms of one alone."""
+def together_per_second(location: str, durability: str, appends: int = APPENDS) -> float:
+    """Fenced appends of 200 bytes per second, of two processes with 100 sessions each."""
+    command = [sys.executable, "-m", "bench.store_worker", location, durability, str(appends)]
+    workers = [
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY
+        )
+        for _ in range(WORKERS)
+    ]
+    for worker in workers:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "ready\n"
+    said = [worker.communicate("\n")[0].split() for worker in workers]
+    begun_s, ended_s = min(float(line[0]) for line in said), max(float(line[1]) for line in said)
+    return WORKERS * appends / (ended_s - begun_s)
+
+
+async def alone_ms(location: str, durability: Durability) -> float:
+    """The median of single appends, nothing else at work."""
     async with open_store(location, durability) as store:
-        rate = await per_second(store)
-        grant = await store.open_track("lone", "t")
-        begun = time.perf_counter()
-        for _ in range(300):
-            await store.append(grant, [Draft("final", BODY)])
-        return rate, (time.perf_counter() - begun) / 300 * 1000
+        grant, took_ms = await store.open_track("lone", "t"), []
+        for _ in range(500):
+            begun = time.perf_counter()
+            await store.append(grant, FINAL)
+            took_ms.append((time.perf_counter() - begun) * 1000)
+    return statistics.median(took_ms)
 
 
-def bare_per_second(path: Path, durability: str) -> float:
-    """Single commits of the bare engine."""
+def bare_sqlite_per_second(path: Path, durability: str) -> float:
+    """Single commits of the bare engine from one thread."""
     db = sqlite3.connect(path, isolation_level=None)
     db.execute("PRAGMA journal_mode=WAL")
     db.execute(f"PRAGMA synchronous={durability}")
     db.execute("CREATE TABLE entries (session, offset, body, PRIMARY KEY (session, offset))")
     begun = time.perf_counter()
-    for number in range(1000):
+    for number in range(3000):
         db.execute("INSERT INTO entries VALUES (1, ?, ?)", (number, BODY))
     elapsed_s = time.perf_counter() - begun
     db.close()
-    return 1000 / elapsed_s
+    return 3000 / elapsed_s
+
+
+def bare_valkey_per_second(server: Valkey) -> float:
+    """Single ``XADD`` of a blocking client, one after the other."""
+    begun = time.perf_counter()
+    for number in range(3000):
+        server.client.xadd("bare", {"b": BODY}, id=f"{number + 1}-0")
+    return 3000 / (time.perf_counter() - begun)
 
 
 @pytest.mark.parametrize("durability", ["normal", "full"])
 def test_appends_to_sqlite(
     tmp_path: Path, durability: Durability, figure: Callable[[str], None]
 ) -> None:
-    rate, alone_ms = asyncio.run(measured(str(tmp_path / "s.db"), durability))
-    bare = bare_per_second(tmp_path / "bare.db", durability)
+    location = str(tmp_path / "s.db")
+    rates = [together_per_second(location, durability) for _ in range(3)]
+    alone = asyncio.run(alone_ms(location, durability))
+    bare = bare_sqlite_per_second(tmp_path / "bare.db", durability)
     figure(
-        f"sqlite {durability}: {rate:.0f}/s of {SESSIONS} sessions, {alone_ms:.3f} ms alone; "
-        f"bare single commits {bare:.0f}/s"
+        f"sqlite {durability}: {statistics.median(rates):.0f}/s from {WORKERS} processes with "
+        f"{SESSIONS} sessions each ({min(rates):.0f} to {max(rates):.0f}), "
+        f"{alone:.3f} ms alone; bare single commits {bare:.0f}/s"
     )
-    assert rate > 1000
+    assert statistics.median(rates) >= 10_000 or durability == "full"
 
 
 def test_appends_to_redis(server: Valkey, figure: Callable[[str], None]) -> None:
-    rate, alone_ms = asyncio.run(measured(server.url, "normal"))
-    begun = time.perf_counter()
-    for number in range(1000):
-        server.client.xadd("bare", {"b": BODY}, id=f"{number + 1}-0")
-    bare_ms = time.perf_counter() - begun
+    rates = [together_per_second(server.url, "normal", APPENDS // 2) for _ in range(3)]
+    alone = asyncio.run(alone_ms(server.url, "normal"))
+    bare = bare_valkey_per_second(server)
     figure(
-        f"redis: {rate:.0f}/s of {SESSIONS} sessions, {alone_ms:.3f} ms alone; "
-        f"bare XADD {bare_ms:.3f} ms"
+        f"redis: {statistics.median(rates):.0f}/s from {WORKERS} processes with {SESSIONS} "
+        f"sessions each ({min(rates):.0f} to {max(rates):.0f}), {alone:.3f} ms alone; "
+        f"bare XADD one after the other {bare:.0f}/s"
     )
-    assert rate > 300
+    assert statistics.median(rates) >= 5_000
 
 
-@pytest.mark.parametrize("engine", ["sqlite", "redis"])
-def test_an_append_costs_the_same_in_a_long_log(
-    tmp_path: Path, server: Valkey, engine: str, figure: Callable[[str], None]
+async def test_an_append_costs_the_same_in_a_long_log(
+    location: str, figure: Callable[[str], None]
 ) -> None:
-    async def compared() -> tuple[float, float]:
-        async with open_store(str(tmp_path / "l.db") if engine == "sqlite" else server.url) as log:
-            grant = await log.open_track("s", "t")
-
-            async def timed_ms() -> float:
+    """Short runs in two logs by turns, so that whatever else happens meets both."""
+    rounds, in_a_round = 60, 50
+    async with open_store(location) as store:
+        logs = {
+            "short": await store.open_track("short", "t"),
+            "long": await store.open_track("long", "t"),
+        }
+        for _ in range(200):
+            await store.append(logs["long"], FINAL * 500)
+        took_ms: dict[str, list[float]] = {"short": [], "long": []}
+        for number in range(rounds):
+            order = ["short", "long"] if number % 2 else ["long", "short"]
+            for name in order:
                 begun = time.perf_counter()
-                for _ in range(500):
-                    await log.append(grant, [Draft("final", BODY)])
-                return (time.perf_counter() - begun) * 2
+                for _ in range(in_a_round):
+                    await store.append(logs[name], FINAL)
+                took_ms[name].append((time.perf_counter() - begun) * 1000 / in_a_round)
+    short, long = (statistics.median(took_ms[name]) for name in ("short", "long"))
+    figure(
+        f"{type(store).__name__}: an append takes {short:.4f} ms in a new log, {long:.4f} ms after "
+        f"100,000 entries ({(long / short - 1) * 100:+.1f} %), medians of {rounds} rounds by turns"
+    )
+    assert long <= short * 1.1
 
-            await timed_ms()
-            short = await timed_ms()
-            for _ in range(200):
-                await log.append(grant, [Draft("final", BODY)] * 500)
-            return short, await timed_ms()
 
-    short_ms, long_ms = asyncio.run(compared())
-    figure(f"{engine}: append {short_ms:.3f} ms in a short log, {long_ms:.3f} ms after 100,000")
+async def test_listening_to_500_sessions_costs_nothing(
+    location: str, figure: Callable[[str], None]
+) -> None:
+    async with open_store(location) as store, open_store(location) as other:
+        followers, rooms = Followers(store), []
+        for number in range(500):
+            await store.note(f"s{number}", [Draft("event", b"x")])
+            rooms.append(followers.follow(f"s{number}"))
+            await rooms[-1].__aenter__()
+        shares = []
+        for is_busy in (False, True):
+            await asyncio.sleep(1.5)
+            begun_s, cpu_s = time.perf_counter(), time.process_time()
+            while time.perf_counter() - begun_s < IDLE_S:
+                await asyncio.sleep(0.1)
+                if is_busy:
+                    await other.note("elsewhere", [Draft("event", b"x")])
+            elapsed_s = time.perf_counter() - begun_s
+            shares.append((time.process_time() - cpu_s) / elapsed_s * 100)
+        for room in rooms:
+            await room.__aexit__(None, None, None)
+    figure(
+        f"{type(store).__name__}: 500 sessions followed take {shares[0]:.2f} % of a core when "
+        f"nothing happens, {shares[1]:.2f} % with 10 entries a second in another session "
+        "(writing them included)"
+    )
+    assert shares[0] < 1
+
+
+async def stalls_ms(store: SessionStore) -> list[float]:
+    """How late a timer of 1 ms comes while one track appends without a pause."""
+    loop, late_ms = asyncio.get_running_loop(), []
+    grant = await store.open_track("s", "t")
+
+    async def speak() -> None:
+        while True:
+            await store.append(grant, FINAL)
+
+    speaking = asyncio.create_task(speak())
+    for _ in range(2000):
+        begun_s = loop.time()
+        await asyncio.sleep(0.001)
+        late_ms.append((loop.time() - begun_s - 0.001) * 1000)
+    speaking.cancel()
+    await asyncio.wait([speaking])
+    return sorted(late_ms)
+
+
+@pytest.mark.parametrize("durability", ["normal", "full"])
+async def test_an_append_does_not_hold_the_loop_up(
+    tmp_path: Path, durability: Durability, figure: Callable[[str], None]
+) -> None:
+    async with open_store(str(tmp_path / "s.db"), durability) as store:
+        late_ms = await stalls_ms(store)
+    p50, p99 = (late_ms[int(len(late_ms) * share)] for share in (0.5, 0.99))
+    figure(
+        f"sqlite {durability}: while a track appends without a pause, a timer is {p50:.2f} ms late "
+        f"at p50, {p99:.2f} ms at p99, {late_ms[-1]:.2f} ms at most"
+    )
+    assert p99 < 10

@@ -29,6 +29,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_never, wait_ra
 from edge.errors import SettingError, StoreBusy, StoreUnavailable
 from edge.session.store.interface import Durability, new_epoch
 from edge.session.store.redis_copies import Copies, check_log
+from edge.session.store.redis_together import Together
 
 TRANSIENT = (
     *(LostError, SlowError, OSError, BusyLoadingError, ReadOnlyError),
@@ -36,6 +37,7 @@ TRANSIENT = (
 )
 MAX_AT_ONCE = 64
 MAX_IN_FLIGHT = 5000
+MAX_TOGETHER = 32
 COMMON = "common"
 RECORD_SCRIPTS = ("put", "get")
 ALONE = ("move_due",)
@@ -70,6 +72,7 @@ class RedisLink:
     async def open(self) -> None:
         """Connect once, so that a wrong address is told at the start."""
         self.client = connect(self._url, self._deadline_s)
+        self._together = Together(self.client, self._room, 1 if self.is_cluster else MAX_TOGETHER)
         await self.call(self._look)
 
     async def close(self) -> None:
@@ -77,6 +80,7 @@ class RedisLink:
             await self._copies.close()
         if self.client is None:
             return
+        await self._together.close()
         await self.client.aclose()
         pool = getattr(self.client, "connection_pool", None)
         if (manager := getattr(pool, "sentinel_manager", None)) is not None:
@@ -123,10 +127,10 @@ class RedisLink:
         script = self._scripts.get(name)
         if script is None:
             script = self._scripts[name] = Script(name)
-        async with self._room:
-            try:
-                return await self.client.evalsha(script.sha, len(keys), *keys, *args)
-            except NoScriptError:
+        try:
+            return await self._together.run(script.sha, keys, args)
+        except NoScriptError:
+            async with self._room:
                 return await self.client.eval(script.source, len(keys), *keys, *args)
 
     async def command(self, name: str, *args: Any, repeat: bool = True, **options: Any) -> Any:

@@ -18,6 +18,7 @@ from edge.session.store.opening import open_store
 from edge.session.store.redis import RedisStore
 from tests.session.store.support.failover import (
     FULL,
+    QUICK_SYNC,
     door,
     follow,
     pair,
@@ -28,6 +29,7 @@ from tests.session.store.support.failover import (
 )
 
 DRAFT = [Draft("final", b"x")]
+DRAFT_EVENT = [Draft("event", b"x")]
 AWAY_S = 2.5
 
 
@@ -99,8 +101,8 @@ async def test_full_durability_shows_nothing_that_a_replica_lacks(tmp_path: Path
 
 
 async def test_a_replica_counts_from_when_it_comes_until_it_goes(tmp_path: Path) -> None:
-    primary = server(tmp_path / "a", *FULL)
-    replica = server(tmp_path / "b", *FULL)
+    primary = server(tmp_path / "a", *FULL, *QUICK_SYNC)
+    replica = server(tmp_path / "b", *FULL, *QUICK_SYNC)
     try:
         async with RedisStore(primary.url, "full", 0.8) as store:
             grant = await store.open_track("s", "t")
@@ -216,6 +218,27 @@ async def test_a_server_that_does_not_answer_for_long_loses_nothing(tmp_path: Pa
                     assert [entry.offset for entry in await follower.next()] == [2]
             head = await store.head("s")
             assert head is not None and (head.epoch, head.head) == (grant.epoch, 2)
+    finally:
+        node.kill()
+
+
+async def test_a_call_that_is_given_up_leaves_the_answers_of_others_alone(tmp_path: Path) -> None:
+    """Scripts travel together: each caller still gets the answer to its own."""
+    node = server(tmp_path / "a")
+    try:
+        async with open_store(node.url) as store:
+            for number in range(60):
+                await store.note(f"s{number}", DRAFT_EVENT * (number + 1))
+            asked = [asyncio.create_task(store.head(f"s{number}")) for number in range(60)]
+            for given_up in (0, 1):
+                await asyncio.sleep(0)
+                for task in asked[given_up::7]:
+                    task.cancel()
+            heads = await asyncio.gather(*asked, return_exceptions=True)
+            for number, head in enumerate(heads):
+                if number % 7 > 1:
+                    assert not isinstance(head, BaseException) and head is not None
+                    assert head.head == number + 1
     finally:
         node.kill()
 
