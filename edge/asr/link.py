@@ -36,15 +36,13 @@ from edge.logs import get_logger
 
 _log = get_logger("edge.asr.link")
 
-SLICE_MS = 100
-"""Kept audio rendered in one go, so that no replay holds up other tracks."""
 BACKLOG_POLL_S = 0.05
 WATCH_S = 2.0
 """How often a link looks after itself at least."""
 WARM_UP_MS = 80.0
 """Audio that a decoder gets before it is heard: it converges on the speech (RFC 7845 4.6)."""
 KEPT_MS = 100.0
-"""What a feed that cannot catch up with its track still plays of it: the newest."""
+"""What a feed that waited too long for its turn still plays of what it owes: the newest."""
 DRAIN_S = 10.0
 """How long the last finals are awaited of a stream that is closed in mid-track."""
 
@@ -244,17 +242,17 @@ class Link:
         """Play kept audio, a slice at a time, until the feed is live again."""
         if stream.backlog_ms > self._most_backlog_ms:
             self._check_stall(time.monotonic(), stream.backlog_ms)
-            self._pursuit.rest()
+            self._pursuit.rest(self._track.end_ms)
             await self._sleep(BACKLOG_POLL_S)
             return
         self._stalled_s = None
+        since_s = time.monotonic()
         await Turns.here().mine()
-        self._live = feed.pump(SLICE_MS)
         now_s, track = time.monotonic(), self._track
-        if self._live or track.is_excused(now_s):
-            self._pursuit.rest()
-        elif self._pursuit.is_lost(now_s, feed.delivered_ms, track.end_ms):
+        waited_s = now_s - since_s
+        if self._pursuit.is_lost(waited_s, feed.delivered_ms) and not track.is_ahead(now_s):
             feed.give_up(KEPT_MS)
+        self._live = feed.pump(self._pursuit.slice_ms(waited_s))
         if feed.form_changed:
             self._pause = "form"
 

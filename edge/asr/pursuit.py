@@ -1,39 +1,36 @@
-"""Whether a feed that catches up with its track comes any nearer: on a worker with too much to do
-it never would, and fall behind for ever.
+"""How a feed catches up with its track: on a worker with too much to do it may never get there.
 
-Comes in: how far the feed is behind, from time to time. Goes out: whether to give the distance up.
+Comes in: how long the feed waited for its turn. Goes out: how much it plays, and whether what it
+owes is too late to be played. Pure arithmetic, by the rule of the tracks that are in time: who
+waited too long passes over the oldest.
 """
 
 from __future__ import annotations
 
-WINDOW_S = 5.0
-"""A feed that is no nearer after so long has lost the track."""
-LATE_MS = 200.0
-"""What a feed may always be behind."""
+SLICE_MS = 100.0
+"""What a feed comes nearer to its track by with each turn."""
+LATE_S = 0.2
+"""A feed that waited so long for its turn is on a worker that has not the time for it."""
+LONGEST_SLICE_MS = 500.0
+"""Played in one turn, so that no replay holds up other tracks."""
 
 
 class Pursuit:
-    """One feed's; what an earlier connection owed, up to ``replay_end_ms``, is never given up."""
+    """One feed's; what was kept for want of a recognizer, up to ``replay_end_ms``, is not shed."""
 
-    __slots__ = ("_behind_ms", "_replay_end_ms", "_since_s")
+    __slots__ = ("_replay_end_ms",)
 
     def __init__(self, replay_end_ms: float) -> None:
         self._replay_end_ms = replay_end_ms
-        self._since_s: float | None = None
-        self._behind_ms = 0.0
 
-    def rest(self) -> None:
-        """It is not the worker that the feed waits for: begin anew."""
-        self._since_s = None
+    def rest(self, end_ms: float) -> None:
+        """It is not the worker that the feed waits for: all up to ``end_ms`` is to be played."""
+        self._replay_end_ms = max(self._replay_end_ms, end_ms)
 
-    def is_lost(self, now_s: float, delivered_ms: float, end_ms: float) -> bool:
-        """Look again: the feed has delivered so much of what the track has."""
-        behind_ms = end_ms - delivered_ms
-        if self._since_s is None:
-            self._since_s, self._behind_ms = now_s, behind_ms
-            return False
-        if now_s - self._since_s < WINDOW_S:
-            return False
-        gained_ms = self._behind_ms - behind_ms
-        self._since_s, self._behind_ms = now_s, behind_ms
-        return gained_ms <= 0 and behind_ms > LATE_MS and delivered_ms >= self._replay_end_ms
+    def slice_ms(self, waited_s: float) -> float:
+        """What to play in a turn that was waited for: what came meanwhile, and more."""
+        return min(SLICE_MS + 1000 * waited_s, LONGEST_SLICE_MS)
+
+    def is_lost(self, waited_s: float, delivered_ms: float) -> bool:
+        """Whether a feed that has delivered so much passes over what has come since."""
+        return waited_s > LATE_S and delivered_ms >= self._replay_end_ms

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from typing import Literal
 
 from _native.track import NEVER, PacketIntake, PacketOrder, waking
 from edge.audio.container import Container, ContainerIntake, UnusableContainer
 from edge.audio.feed import Feed, SoundAlarm
+from edge.audio.lead import Lead
 from edge.audio.origin import MediaOrigin
 from edge.audio.packets import DeliverPackets, PacketRenderer, as_ogg, one_by_one
 from edge.audio.pcm import PcmFormat
@@ -57,6 +59,7 @@ class AudioTrack:
     __slots__ = (
         "_container",
         "_excused_s",
+        "_lead",
         "_live",
         "_ring",
         "_sequencer",
@@ -77,6 +80,7 @@ class AudioTrack:
         self._source: Source = "opus"
         self._container: ContainerIntake | None = None
         self._excused_s = -math.inf
+        self._lead = Lead(time.monotonic())
         self.intake = PacketIntake(self._sequencer, self._ring)
         """The short way in, for whoever reads packets natively; ``play_due`` is then owed."""
 
@@ -224,6 +228,11 @@ class AudioTrack:
     def is_excused(self, now_s: float) -> bool:
         """Whether its sender was kept waiting lately: it is ahead of real time."""
         return now_s - self._excused_s < EXCUSED_S
+
+    def is_ahead(self, now_s: float) -> bool:
+        """Whether its sender is well ahead of real time, which ``time.monotonic`` tells."""
+        excused = self.is_excused(now_s)
+        return self._lead.is_ahead(now_s, self.end_ms, excused=excused) or excused
 
     def finish(self) -> None:
         """Play what waits for missing packets and hand over partial batches."""

@@ -16,17 +16,11 @@ from edge.session.interface import Transcriber
 if TYPE_CHECKING:
     from edge.session.live import LiveSession
 
-AHEAD_MS = 1000.0
-"""A burst after a stall of the network is no more than this as a rule."""
-CREDIT_S = 20.0
-"""What a sender that was silent or away may catch up with before it counts as ahead."""
-
 
 class LiveTrack:
     """One tag's audio and recognizer; the listener of its supervisor."""
 
     __slots__ = (
-        "_began_s",
         "_hears",
         "_session",
         "audio",
@@ -51,7 +45,7 @@ class LiveTrack:
         self._hears: Callable[[EngineMessage], None] | None = None
         self.packet = self.audio.packet
         self.intake = self.audio.intake
-        self.opened_s = self._began_s = time.monotonic()
+        self.opened_s = time.monotonic()
         self.others_said = ""
         """The newest words of the other tags, where recognizers are told of them."""
         self.writer = session.writer_for(tag)
@@ -64,9 +58,7 @@ class LiveTrack:
 
     def is_ahead(self, now_s: float) -> bool:
         """Whether its sender is well ahead of real time."""
-        end_ms = self.audio.end_ms
-        self._began_s = max(self._began_s, now_s - end_ms / 1000 - CREDIT_S)
-        return end_ms > 1000 * (now_s - self._began_s) + AHEAD_MS
+        return self.audio.is_ahead(now_s)
 
     def must_wait(self, now_s: float, crowding: float = 1.0) -> bool:
         """Whether its sender is ahead and more of its audio waits to be played than may.

@@ -13,6 +13,9 @@ from edge.audio.track import PacketOrder, waking
 from edge.beat import next_beat
 
 INTERVAL_S = 0.020
+LATE_S = 0.1
+"""A beat that comes so much too late comes before what has arrived meanwhile was read."""
+LONGEST_HOLD_S = 1.0
 
 
 class Metronome:
@@ -26,6 +29,8 @@ class Metronome:
         self._ticks: dict[object, Callable[[float], None]] = {}
         self._on_error = on_error
         self._timer: asyncio.TimerHandle | None = None
+        self._hold_until_s = 0.0
+        """After a stall nobody is told the time: a sender whose packets wait is not silent."""
 
     def add(self, key: object, order: PacketOrder, tick: Callable[[float], None]) -> None:
         """Call ``tick`` at any time from ``order.wake_s`` on; ``key`` takes it out again."""
@@ -49,11 +54,18 @@ class Metronome:
 
     def _arm(self) -> None:
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_at(next_beat(loop.time(), INTERVAL_S), self._beat)
+        due_s = next_beat(loop.time(), INTERVAL_S)
+        self._timer = loop.call_at(due_s, self._beat, due_s)
 
-    def _beat(self) -> None:
+    def _beat(self, due_s: float) -> None:
         self._timer = None
         now_s = time.monotonic()
+        late_s = asyncio.get_running_loop().time() - due_s
+        if late_s > LATE_S:
+            self._hold_until_s = now_s + min(late_s, LONGEST_HOLD_S)
+        if now_s < self._hold_until_s:
+            self._arm()
+            return
         try:
             for key in waking(self._orders, now_s):
                 tick = self._ticks.get(key)

@@ -1,40 +1,36 @@
-"""A feed that catches up gives the distance up only when it comes no nearer."""
+"""A feed that catches up comes nearer with each turn, or passes over what it has no time for."""
 
 from __future__ import annotations
 
-from edge.asr.pursuit import WINDOW_S, Pursuit
+import pytest
+
+from edge.asr.pursuit import LATE_S, LONGEST_SLICE_MS, SLICE_MS, Pursuit
 
 
-def looks(pursuit: Pursuit, behind_ms: float, gain_ms: float) -> list[bool]:
-    """Looks once a window at a track in real time, the feed gaining so much in each."""
-    answers = []
-    for number in range(5):
-        now_s = number * WINDOW_S
-        end_ms = 60_000 + 1000 * now_s
-        delivered_ms = end_ms - behind_ms + number * gain_ms
-        answers.append(pursuit.is_lost(now_s, delivered_ms, end_ms))
-    return answers
+@pytest.mark.parametrize("waited_s", [0.0, 0.01, 0.1, LATE_S])
+def test_a_feed_whose_turn_comes_in_time_is_nearer_after_each(waited_s: float) -> None:
+    pursuit, behind_ms, turns = Pursuit(0), 3000.0, 0
+    while behind_ms > 0:
+        behind_ms += 1000 * waited_s
+        assert not pursuit.is_lost(waited_s, 60_000)
+        behind_ms -= pursuit.slice_ms(waited_s)
+        turns += 1
+    assert turns == 3000 / SLICE_MS
 
 
-def test_a_feed_that_comes_nearer_goes_on() -> None:
-    assert not any(looks(Pursuit(0), 20_000, 1000))
+def test_no_turn_plays_for_long() -> None:
+    assert Pursuit(0).slice_ms(60.0) == LONGEST_SLICE_MS
 
 
-def test_a_feed_that_comes_no_nearer_is_lost_after_a_while() -> None:
-    assert looks(Pursuit(0), 5_000, 0)[:2] == [False, True]
-    assert looks(Pursuit(0), 5_000, -1000)[:2] == [False, True]
+def test_a_feed_that_waited_too_long_for_its_turn_is_lost() -> None:
+    assert not Pursuit(0).is_lost(LATE_S, 0)
+    assert Pursuit(0).is_lost(LATE_S + 0.01, 0)
 
 
-def test_a_feed_that_is_hardly_behind_goes_on() -> None:
-    assert not any(looks(Pursuit(0), 150, 0))
-
-
-def test_what_an_earlier_connection_owed_is_played_first() -> None:
-    assert looks(Pursuit(68_000), 5_000, 0) == [False, False, False, True, True]
-
-
-def test_waiting_for_the_recognizer_is_no_distance_lost() -> None:
-    pursuit = Pursuit(0)
-    assert not pursuit.is_lost(0.0, 0.0, 5_000.0)
-    pursuit.rest()
-    assert not pursuit.is_lost(60.0, 0.0, 30_000.0)
+def test_what_was_kept_for_want_of_a_recognizer_is_played_first() -> None:
+    pursuit = Pursuit(5_000)
+    assert not pursuit.is_lost(1.0, 4_999)
+    assert pursuit.is_lost(1.0, 5_000)
+    pursuit.rest(8_000)
+    assert not pursuit.is_lost(1.0, 7_999)
+    assert pursuit.is_lost(1.0, 8_000)

@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from edge.audio.track import PacketOrder
-from edge.session.metronome import INTERVAL_S, Metronome
+from edge.session.metronome import INTERVAL_S, LATE_S, Metronome
 
 
 async def test_members_are_called_until_they_leave_and_a_failing_one_is_dropped() -> None:
@@ -91,3 +91,17 @@ async def test_a_member_is_called_when_its_time_has_come_and_not_before() -> Non
     await asyncio.wait_for(done.wait(), 5)
     metronome.stop()
     assert called == ["soon"]
+
+
+async def test_after_a_stall_what_has_arrived_is_read_before_anybody_counts_as_silent() -> None:
+    metronome = Metronome(lambda key, error: None)
+    beats: list[float] = []
+    metronome.add("one", PacketOrder(), beats.append)
+    stall_s = 2 * LATE_S
+    time.sleep(INTERVAL_S)
+    time.sleep(stall_s)
+    over_s = time.monotonic()
+    while not beats:
+        await asyncio.sleep(INTERVAL_S)
+    metronome.stop()
+    assert beats[0] - over_s >= stall_s - INTERVAL_S
