@@ -43,14 +43,16 @@ class Turns(msgspec.Struct, kw_only=True):
     """The service's name for its connection; empty until there was one."""
     voice: str = ""
     """The recognizer whose own messages are sent; empty while transcripts are put in its shape."""
-    base: int = 0
-    """Our number of the service's turn 0."""
+    carried: int | None = None
+    """The turn that an earlier recognizer left open: this one tells it on, first of all."""
     connections: int = 0
     """Recognizer connections so far."""
     open: dict[str, int] = {}
     """Turns that have begun, by the item of their transcripts."""
     begun: int | None = None
     """The turn that the service itself has begun."""
+    begun_there: int = 0
+    """The service's own number of that turn."""
     ending: EngineMessage | None = None
     """The end of a turn whose final transcript follows."""
     ended: dict[Said, int] = {}
@@ -64,11 +66,24 @@ class Turns(msgspec.Struct, kw_only=True):
         )
         self.connections += 1
         left = [*self.open.values(), *(() if self.begun is None else (self.begun,))]
-        self.base = min(left, default=self.next)
+        self.carried = min(left, default=None)
+        self.begun = None
 
     def number_of(self, message: EngineMessage) -> int:
-        """Our number of the turn that a service speaks of."""
-        return self.base + message.turn
+        """Our number of the turn that a service speaks of, be it begun or to come."""
+        if self.begun is not None and message.turn == self.begun_there:
+            return self.begun
+        return self.next if self.carried is None else self.carried
+
+    def begin_there(self, message: EngineMessage) -> None:
+        """A service has begun a turn."""
+        self.begun, self.begun_there = self.number_of(message), message.turn
+        self.next = max(self.next, self.begun + 1)
+
+    def foreign(self) -> int:
+        """The number of a turn that somebody else heard, and that is over."""
+        self.next += 1
+        return self.next - 1
 
     def begin(self, item: str) -> tuple[int, bool]:
         """The number of an item's turn, and whether it begins now."""
@@ -88,6 +103,8 @@ class Turns(msgspec.Struct, kw_only=True):
         self.open = {item: other for item, other in self.open.items() if other != number}
         if self.begun == number:
             self.begun = None
+        if self.carried == number:
+            self.carried = None
 
     def end_of(self, line: SpokenLine) -> int:
         """The number of the turn that a final ends."""
@@ -139,17 +156,17 @@ class Teller:
                 yield self._as_it_came(message, {}) if message.body else self._hello()
             return
         number = turns.number_of(message)
-        has_begun = turns.begun == number or number in turns.open.values()
+        has_begun = number in (turns.begun, turns.carried) or number in turns.open.values()
         if message.kind == "EndOfTurn":
             if message.is_blank:
                 turns.end(number)
                 yield self._turn(message, number, {"text": ""})
             else:
-                turns.begun, turns.next = number, max(turns.next, number + 1)
+                turns.begin_there(message)
                 turns.ending = message
             return
         if message.kind == "StartOfTurn" or not message.is_blank:
-            turns.begun, turns.next = number, max(turns.next, number + 1)
+            turns.begin_there(message)
         again = has_begun and message.kind == "StartOfTurn"
         yield self._turn(message, number, {"event": "Update"} if again else {})
 
@@ -187,9 +204,7 @@ class Teller:
         key = said(line)
         if key in self._told:
             return
-        number = self._turns.ended.get(key)
-        number = self._turns.end_of(line) if number is None else number
-        remember(self._told, key, number)
+        number = self._number_of(key)
         yield from self._rendered(line, "EndOfTurn", number)
 
     def logged(self, entry: FinalEntry, epoch: str, offset: int) -> Iterator[bytes]:
@@ -197,9 +212,7 @@ class Teller:
         key = (entry.item_id, entry.timestamp_unix_ms)
         number = self._told.get(key)
         if number is None:
-            number = self._turns.ended.get(key, entry.turn)
-            self._turns.next = max(self._turns.next, number + 1)
-            remember(self._told, key, number)
+            number = self._number_of(key)
             if not self.is_connected:
                 yield self._hello()
             turn = turn_of_entry(
@@ -211,6 +224,15 @@ class Teller:
             self._sequence += 1
             yield encode_message(turn)
         yield encode_message(Logged(turn_index=number, epoch=epoch, offset=offset))
+
+    def _number_of(self, key: Said) -> int:
+        """The number of a turn that is told late: its own, or a new one."""
+        number = self._turns.ended.get(key)
+        if number is None:
+            number = self._turns.foreign()
+            remember(self._turns.ended, key, number)
+        remember(self._told, key, number)
+        return number
 
     def _end_unsaid(self) -> Iterator[bytes]:
         """End a turn all of whose words had been told before."""

@@ -165,10 +165,17 @@ def test_the_log_tells_only_what_was_not_told() -> None:
         {"type": "Logged", "turn_index": 0, "epoch": "E", "offset": 7}
     ]
     told = read(teller.logged(entry("j-0", "b c", 3), "E", 8))
-    assert [(m["type"], m["turn_index"]) for m in told] == [("TurnInfo", 3), ("Logged", 3)]
+    assert [(m["type"], m["turn_index"]) for m in told] == [("TurnInfo", 1), ("Logged", 1)]
     assert (told[0]["event"], told[0]["text"], told[0]["transcript"]) == ("EndOfTurn", "b c", "b c")
     assert list(teller.missed(line("j-0", "b c", final=True))) == [], "the log has told it"
-    assert brief(teller.engine(engine("StartOfTurn", 1, "d"))) == [("StartOfTurn", 1, None)]
+    assert brief(teller.engine(engine("StartOfTurn", 1, "d"))) == [("StartOfTurn", 2, None)]
+    list(teller.logged(entry("j-1", "e", 4), "E", 9))
+    assert brief(teller.engine(engine("Update", 1, "d f"))) == [("Update", 2, None)]
+    list(teller.engine(connected("two")))
+    assert brief(teller.engine(engine("StartOfTurn", 0, "d"))) == [("Update", 2, None)]
+    list(teller.engine(engine("EndOfTurn", 0, "d")))
+    assert brief(teller.final(line("i-1", "d", final=True))) == [("EndOfTurn", 2, "d")]
+    assert brief(teller.engine(engine("StartOfTurn", 1, "g"))) == [("StartOfTurn", 4, None)]
 
 
 def test_what_the_log_tells_again_keeps_its_number() -> None:
