@@ -23,7 +23,7 @@ REPOSITORY = Path(__file__).parents[1]
 FINAL = [Draft("final", BODY)]
 WORKERS = 2
 APPENDS = 20_000
-IDLE_S = 10.0
+IDLE_S = 4.0
 
 
 @pytest.fixture
