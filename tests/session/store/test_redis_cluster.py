@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.errors import StoreUnavailable
 from edge.session.store.follower import Followers
 from edge.session.store.interface import Draft, Signal
 from edge.session.store.opening import open_store
@@ -66,3 +67,9 @@ async def test_a_cluster_carries_sessions(cluster: list[Valkey]) -> None:
         end()
         assert await store.delete(names[0])
     assert all(node.client.dbsize() > 5 for node in cluster)
+    with pytest.raises(StoreUnavailable, match="appendfsync always"):
+        await open_store(f"redis+cluster://{hosts}", "full").open()
+    for node in cluster:
+        node.client.config_set("appendfsync", "always")
+    async with open_store(f"redis+cluster://{hosts}", "full") as store:
+        assert await store.append(await store.open_track("s", "t"), [Draft("final", b"1")]) == 1
