@@ -20,7 +20,7 @@ from edge.ingest.listen_audio import CHUNK_MS, FORMAT, SAMPLE_BYTES, Gathering, 
 from edge.ingest.listen_log import LogReader
 from edge.ingest.listen_messages import Resumed, encode_message
 from edge.ingest.listen_query import ListenQuery, parse_listen_query
-from edge.ingest.listen_turns import Teller, Turns
+from edge.ingest.listen_turns import Said, Teller, Turns, said
 from edge.ingest.settings import ListenSettings, serves
 from edge.ingest.throttle import Throttle
 from edge.logs import Repeats, get_logger
@@ -111,6 +111,7 @@ class ListenReceiver:
         """Tells the client of the log."""
         self._held: list[Callable[[], object]] | None = None
         """What is to be told once the client has been told what it missed."""
+        self._held_finals: set[Said] = set()
 
     def opened(self, socket: Socket) -> None:
         """Open the session, or go on with it, and connect its recognizer before audio comes."""
@@ -212,6 +213,8 @@ class ListenReceiver:
 
     def transcript(self, line: SpokenLine) -> bool:
         """Send what is new of a turn."""
+        if self._held is not None and line.transcript.is_final:
+            self._held_finals.add(said(line))
         tell = self._teller.final if line.transcript.is_final else self._teller.interim
         return self._later(lambda: self._send(tell(line)))
 
@@ -234,7 +237,9 @@ class ListenReceiver:
             self._socket.send_text(encode_message(message))
 
     def logged(self, entry: FinalEntry, epoch: str, offset: int) -> None:
-        """A turn of this speaker is in the log."""
+        """A turn of this speaker is in the log; what was said here is told from here."""
+        if (entry.item_id, entry.timestamp_unix_ms) in self._held_finals:
+            self._release_held()
         self._send(self._teller.logged(entry, epoch, offset))
 
     def tag_failed(self, failure: TagFailure) -> None:
@@ -311,6 +316,7 @@ class ListenReceiver:
 
     def _release_held(self) -> None:
         held, self._held = self._held, None
+        self._held_finals.clear()
         for tell in held or ():
             tell()
 
