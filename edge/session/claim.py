@@ -99,6 +99,11 @@ class Claim:
         self._version = 0
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def answers_to(self) -> tuple[str, ...]:
+        """Whom commands to its holder are addressed to: its token, and its name while it has it."""
+        return (self.token,) if self.was_asked_for or self.is_lost else (self.token, self.name)
+
     def take(self) -> None:
         """Begin to take the place."""
         self._task = asyncio.get_running_loop().create_task(self._take())
@@ -117,6 +122,12 @@ class Claim:
                 self.is_lost = record.body != self.token.encode()
         if self.is_lost:
             raise StaleFence(self.session, self.name, 0, 0)
+
+    async def look(self) -> None:
+        """Something of the session has changed: tell the holder if the session was deleted."""
+        if self.ready.is_set() and not self.is_lost:
+            # A store that lost its history has no such session either: that one is made again.
+            await self._take()
 
     async def release(self) -> None:
         """Leave the place, if it is still this client's."""
@@ -161,5 +172,7 @@ class Claim:
 
     async def _drain(self, token: bytes) -> None:
         """Ask the holder to finish, and wait for that; it may be long dead."""
-        asked = commands.Command(f"{DRAIN} {self.token} {token.decode()}", self.name, DRAIN, token)
+        # Asked of the holder's token: several workers may have claims of this name just now.
+        holder = token.decode()
+        asked = commands.Command(f"{DRAIN} {self.token} {holder}", holder, DRAIN, token)
         await commands.send(self._store, self.session, asked, DRAIN_WITHIN_S)

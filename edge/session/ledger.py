@@ -93,22 +93,23 @@ class Desk:
         try:
             while self._nudged:
                 self._nudged = False
-                names = {claim.name for claim in self.claims}
+                names = {name for claim in self.claims for name in claim.answers_to}
                 for command, version in await commands.take(store, session, names):
                     task = asyncio.get_running_loop().create_task(self._do(command, version))
                     self._working.add(task)
                     task.add_done_callback(self._working.discard)
+                if self.claims and await store.head(session) is None:
+                    await asyncio.gather(*(claim.look() for claim in tuple(self.claims)))
         except StoreError as error:
             self._ledger.repeats.note("commands cannot be read", reason=str(error))
         finally:
             self._looking = None
 
     async def _do(self, command: commands.Command, version: int) -> None:
-        claims = [claim for claim in self.claims if claim.name == command.track]
+        claims = [claim for claim in self.claims if command.track in claim.answers_to]
         answer = b""
         try:
             if command.op == DRAIN:
-                claims = [claim for claim in claims if claim.token.encode() == command.body]
                 for claim in claims:
                     self._ledger.lost(claim)
                     await claim.holder.drain()

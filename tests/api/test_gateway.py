@@ -33,7 +33,8 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(database: Path) -> Iterator[Server]:
-    with running("--workers", "2", "--set", f"store={database}") as server:
+    dummy = ("--set", "enable_dummy_provider=true")
+    with running("--workers", "2", "--set", f"store={database}", *dummy) as server:
         yield server
 
 
@@ -170,6 +171,25 @@ async def test_a_deleted_session_is_gone_and_stays_gone(
         await store.append(grant, [final(2)])
     for method in ("GET", "DELETE"):
         assert (await get(server, "/v1/sessions/doomed", method))[0] == 404
+
+
+async def test_whoever_is_in_a_deleted_session_is_sent_away(
+    server: Server, store: SessionStore
+) -> None:
+    speaker = f"{server.transcribe_url}&provider=dummy&sessionId=left"
+    async with connect(speaker) as media, connect(f"{speaker}2") as other:
+        media_format = {"encoding": "opus", "sampleRate": 48000, "channels": 2}
+        for client in (media, other):
+            start = {"event": "start", "start": {"tag": "ann", "mediaFormat": media_format}}
+            await client.send(json.dumps(start))
+        async with asyncio.timeout(10):
+            while not ((found := await store.detail("left")) and "ann" in found.tracks):
+                await asyncio.sleep(0.02)
+        assert (await get(server, "/v1/sessions/left", "DELETE"))[0] == 204
+        async with asyncio.timeout(10):
+            await media.wait_closed()
+        assert media.close_code == 4004
+        await other.ping()
 
 
 async def test_refusals_have_one_shape(server: Server) -> None:
