@@ -96,7 +96,7 @@ class SqliteThread:
             while group := self._next_group():
                 self._answer(self._do(connection, group))
             connection.close()
-        except sqlite3.Error:
+        except (sqlite3.Error, OSError):
             with self._wake:
                 self._closing = True
                 group = list(self._waiting)
