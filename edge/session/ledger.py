@@ -71,12 +71,13 @@ class Desk:
         self._unlisten = ledger.store.listen(session, self._hear)
 
     async def close(self) -> None:
+        """Hear nothing more; commands that are being done are finished, their senders wait."""
         self._unlisten()
-        tasks = [*self._working, *([self._looking] if self._looking else [])]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        if self._looking:
+            self._looking.cancel()
+            await asyncio.wait((self._looking,))
+        if self._working:
+            await asyncio.wait(self._working)
 
     def _hear(self, signal: Signal) -> None:
         if signal.body:

@@ -27,6 +27,7 @@ MEDIA_SERVER = "/transcribe"
 """The name of the claim of a client that speaks for everybody."""
 TOLD = "told"
 MOST_OWED = 1000
+NEWEST = 50
 
 _log = get_logger("edge.session.place")
 _mark = msgspec.json.Decoder(int).decode
@@ -51,6 +52,8 @@ class Place:
         self._began_unix_ms = 0
         self._shift_ms = 0.0
         self._created_unix_ms: int | None = None
+        self._told_ms = 0
+        """Up to here others have told of the session's time."""
         self._tasks: set[asyncio.Task[None]] = set()
         is_named = request.session_id is not None
         if is_named and not (self._is_media and ledger.is_contested(self.session, self._name)):
@@ -101,7 +104,8 @@ class Place:
 
     def _set_clock(self) -> None:
         if self._created_unix_ms is not None and self._began_unix_ms:
-            self._shift_ms = max(0.0, float(self._began_unix_ms - self._created_unix_ms))
+            passed_ms = self._began_unix_ms - self._created_unix_ms
+            self._shift_ms = float(max(self._told_ms, passed_ms))
 
     async def _look_back(self) -> None:
         """What was before this client came to this worker."""
@@ -111,6 +115,7 @@ class Place:
                     found = await self._ledger.store.detail(self.session)
             if found is None:
                 return
+            self._told_ms = await self._last_end_ms(found.place.head)
             self._created_unix_ms = found.info.created_ms
             self._set_clock()
             if self._is_media:
@@ -124,6 +129,19 @@ class Place:
             return
         except StoreError as error:
             _log.error("a session's past cannot be read", reason=str(error))
+
+    async def _last_end_ms(self, head: int) -> int:
+        """Where the newest finals end."""
+        page = None
+        async for attempt in retrying():
+            with attempt:
+                page = await self._ledger.store.read(self.session, max(0, head - NEWEST))
+        bodies = (
+            [decode_entry(entry.body) for entry in page.entries if entry.kind == "final"]
+            if page
+            else []
+        )
+        return max((body.end_ms for body in bodies if isinstance(body, FinalEntry)), default=0)
 
     async def _owed(self) -> list[SpokenLine]:
         store = self._ledger.store

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -183,6 +183,11 @@ class Server:
     def workers(self) -> list[int]:
         """Process ids of the workers."""
         return self.processes_named("Sanic-Server")
+
+    def kill_worker(self, pid: int) -> None:
+        """kill -9; a worker that has gone already is fine."""
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
     def processes_named(self, prefix: str) -> list[int]:
         """Process ids of the processes that Sanic started under a name."""
