@@ -7,6 +7,7 @@ from edge.ingest.interface import ClientProtocol, Refusal, UpgradeRequest
 from edge.ingest.listen import ListenProtocol
 from edge.ingest.media import MediaProtocol
 from edge.ingest.query import parse_media_query
+from edge.ingest.session_socket import SessionProtocol
 from edge.ingest.settings import ListenSettings
 from edge.session.interface import SessionHost
 from edge.transport.interface import Limits
@@ -14,7 +15,12 @@ from edge.transport.interface import Limits
 
 def client_protocols(counts: IngestCounts, listen: ListenSettings) -> tuple[ClientProtocol, ...]:
     """All protocols, in the order in which they are asked; they count into ``counts``."""
-    return (MediaProtocol(counts), ListenProtocol(counts, listen), Nowhere())
+    return (
+        MediaProtocol(counts),
+        SessionProtocol(counts, listen),
+        ListenProtocol(counts, listen),
+        Nowhere(),
+    )
 
 
 class Nowhere:

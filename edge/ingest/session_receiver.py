@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 MOST_COMMANDS = 16
 """Commands of one connection at work; further ones are answered ``busy``."""
+LAST_WORDS_S = 2.0
 LOOK_BACK = 1000
 """Entries in which the last final of each stream of a speaker is looked for."""
 BAD_MESSAGES = 10
@@ -352,10 +354,19 @@ class SessionReceiver:
         self._send(encode(result))
         if command.op == "leave" and result.ok:
             self._is_leaving = True
-            if self._speaking is not None:
-                await self._speaking.finish()
+            await self._last_words()
             if self._socket is not None:
                 self._socket.close(1000, "Left")
+
+    async def _last_words(self) -> None:
+        """See to it that a speaker who leaves gets its last finals, if the store is quick."""
+        if self._speaking is None or self._room is None:
+            return
+        deadline_s = self._host.settings.finish_deadline_s + LAST_WORDS_S
+        with contextlib.suppress(TimeoutError, StoreError):
+            async with asyncio.timeout(deadline_s):
+                await self._speaking.finish()
+                await self._room.caught_up()
 
     def _send(self, message: bytes) -> None:
         if self._socket is not None:

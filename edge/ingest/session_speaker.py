@@ -176,9 +176,10 @@ class Speaking:
         return b""
 
     async def finish(self) -> None:
-        """The client leaves: flush its tracks and await their last finals."""
+        """The client leaves: flush its tracks and wait until their last finals are stored."""
         if self._fed is not None:
             await self._fed.finish(self._host.settings.finish_deadline_s)
+            await self._fed.stored()
 
     def close(self, close: Close) -> None:
         """The connection is over."""

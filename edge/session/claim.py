@@ -23,10 +23,12 @@ from edge.errors import (
     StoreUnavailable,
 )
 from edge.session.store import commands
-from edge.session.store.interface import SessionStore
+from edge.session.store.interface import SessionStore, now_ms
 
 HOLDERS = "holder"
 DRAIN = "drain"
+VACANT_S = 60.0
+"""A place that was left is remembered for so long; longer than anybody waits for it."""
 DRAIN_WITHIN_S = 3.0
 """How long a holder may take to finish before its place is taken anyway."""
 
@@ -87,7 +89,8 @@ class Claim:
         self.session = session
         self.name = name
         self.holder = holder
-        self.token = secrets.token_hex(8)
+        self.token = f"{now_ms():012x}{secrets.token_hex(6)}"
+        """Tells claims apart; those of newer clients are greater."""
         self.ready = asyncio.Event()
         self.is_certain = False
         """Whether nobody can contest it."""
@@ -140,7 +143,10 @@ class Claim:
         self.holder = Nobody()
         if self._version:
             with contextlib.suppress(StoreError):
-                await self._store.drop(self.session, HOLDERS, self.name, self._version)
+                # Not dropped: versions would begin anew, and who waits for this one take another's.
+                await self._store.put(
+                    self.session, HOLDERS, self.name, b"", self._version, VACANT_S
+                )
 
     async def _take(self) -> None:
         try:
@@ -156,6 +162,7 @@ class Claim:
     async def _put(self) -> None:
         version = 0
         mine = self.token.encode()
+        found = b""
         while True:
             try:
                 self._version = await self._store.put(
@@ -167,7 +174,13 @@ class Claim:
                 if conflict.body == mine:
                     self._version = version
                     return
+                if found not in (b"", conflict.body) and conflict.body > mine:
+                    # Two came at once for the place of a third, and the newer was quicker.
+                    self.is_lost = True
+                    self.holder.superseded()
+                    return
                 if conflict.body:
+                    found = conflict.body
                     await self._drain(conflict.body)
 
     async def _drain(self, token: bytes) -> None:
