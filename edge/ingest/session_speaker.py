@@ -31,6 +31,8 @@ from edge.transport.interface import Close, Socket
 
 ACK_EVERY_S = 1.0
 ACK_EVERY_FRAMES = 50
+FAILURE_CLOSES = {"overloaded": 1013, "too_many_tags": 4029}
+"""What ends a speaker's connection; whatever else does is 1011."""
 OPENING_EVENTS = 10.0
 EVENT_MS = 20.0
 
@@ -231,11 +233,9 @@ class Speaking:
         return True
 
     def tag_failed(self, failure: TagFailure) -> None:
-        """A track gets no more transcripts: 1013 when the worker is full, else 1011."""
-        if failure.code in ("overloaded", "too_many_tags"):
-            self._fail(1013, Err(failure.code, failure.message, True))
-        else:
-            self._fail(1011, Err(failure.code, failure.message, True))
+        """A track gets no more transcripts: the worker is full, a quota is used up, or a fault."""
+        code = FAILURE_CLOSES.get(failure.code, 1011)
+        self._fail(code, Err(failure.code, failure.message, True))
 
     # Its audio
 
