@@ -7,6 +7,7 @@
 #   make soak        half an hour of streams that come and go, to see that memory stays flat
 #   make hostile     attackers against a running gateway, in full; on a quiet machine
 #   make faults      every fault of a recognizer's service at 50 moments of talks, words counted
+#   make chaos       ten minutes of random faults on a cluster under load, and whether a word was lost
 #   make fuzz        a million damaged inputs through the sanitized native decoders
 #   make lint        format, lint and type checks
 #   make docs        write docs/configuration.md from the settings
@@ -25,7 +26,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 NATIVE := $(wildcard _native/*.pyx _native/*.pxd)
-SHIPPED := $(shell find edge _native dispatch router -name '*.py' -o -name '*.py[ix]' -o -name '*.pxd' -o -name '*.lua')
+SHIPPED := $(shell find edge _native dispatch router -name '*.py' -o -name '*.py[ix]' -o -name '*.pxd' -o -name '*.lua' -o -name '*.js')
 PYTEST_ARGS ?=
 # These measure time, stop whole gateways or make networks: they want the machine for themselves.
 ALONE := tests/server tests/hostile tests/nodes
@@ -33,8 +34,9 @@ BENCH_MODE ?= --benchmark-only
 BENCH_ARGS ?=
 FUZZ_ARGS ?=
 FAULTS_ARGS ?=
+CHAOS_ARGS ?=
 
-.PHONY: help demo test bench bench-load soak hostile faults fuzz lint docs wheel test-wheel prove-image clean
+.PHONY: help demo test bench bench-load soak hostile faults chaos fuzz lint docs wheel test-wheel prove-image clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -64,6 +66,9 @@ hostile: $(STAMPS)/native
 
 faults: $(STAMPS)/native
 	@$(RUN)/python -m tests.asr.upstream_faults $(FAULTS_ARGS)
+
+chaos: $(STAMPS)/native
+	@$(RUN)/python -m tests.nodes.chaos $(CHAOS_ARGS)
 
 fuzz: $(STAMPS)/native
 	@tools/fuzz.sh $(abspath $(RUN)/python) $(FUZZ_ARGS)

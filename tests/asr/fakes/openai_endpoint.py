@@ -102,8 +102,10 @@ class FakeOpenAI:
         delay_s: Callable[[int], float] = lambda item: 0.0,
         fails: Callable[[int], bool] = lambda item: False,
         vad_events: bool = True,
+        host: str = "127.0.0.1",
     ) -> None:
         """``faults`` by number of attempt, ``delay_s`` and ``fails`` by number of item."""
+        self._host = host
         self._fault_of = faults if callable(faults) else _from(faults)
         self.transcribe = transcribe
         self.delay_s = delay_s
@@ -119,7 +121,7 @@ class FakeOpenAI:
         """Address of a transcription session."""
         assert self._server is not None
         port = self._server.sockets[0].getsockname()[1]
-        return f"ws://127.0.0.1:{port}/v1/realtime?intent=transcription"
+        return f"ws://{self._host}:{port}/v1/realtime?intent=transcription"
 
     @property
     def open_connections(self) -> int:
@@ -127,7 +129,7 @@ class FakeOpenAI:
         return sum(heard.open for heard in self.connections)
 
     async def __aenter__(self) -> Self:
-        listener = socket.create_server(("127.0.0.1", 0))
+        listener = socket.create_server((self._host, 0))
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, KERNEL_QUEUE_BYTES)
         self._server = await serve(
             self._serve,

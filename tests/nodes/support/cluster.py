@@ -79,6 +79,7 @@ def running_cluster(
     nodes: int = 2,
     workers: int = 2,
     *,
+    network: Network | None = None,
     environment: Mapping[str, str] | None = None,
     store_options: tuple[str, ...] = (),
 ) -> Iterator[Cluster]:
@@ -89,7 +90,7 @@ def running_cluster(
                 tempfile.TemporaryDirectory(prefix="edgescribe-test-", ignore_cleanup_errors=True)
             )
         )
-        network = stack.enter_context(Network())
+        network = network or stack.enter_context(Network())
         store_host = network.add_host()
         (folder / "store").mkdir()
         store = Valkey(
@@ -113,7 +114,5 @@ def running_cluster(
         for node in running:
             node.server.wait_ready()
         cluster = Cluster(network, store, store_host, running)
-        balancer = cluster.balance()
-        stack.callback(balancer.wait)
-        stack.callback(balancer.kill)
+        stack.callback(stack.enter_context(cluster.balance()).kill)
         yield cluster
