@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.session.entries import Part, encode_passing
 from edge.session.store.interface import SessionStore
 from edge.session.store.opening import open_store
 from tests.ingest.support.session import Author, Message, SessionClient, client
@@ -174,6 +175,36 @@ async def test_a_deleted_session_closes_who_follows_and_who_comes(
     async with client(server, "session=deleted") as page:
         await page.send("hello")
         assert (await page.closed())[0] == 4004
+
+
+async def test_followers_see_what_is_being_said_as_often_as_they_like_and_not_too_late(
+    server: Server, store: SessionStore
+) -> None:
+    author = await Author.open(store, "live")
+    await author.say()
+
+    def speak(turn: int, rev: int) -> None:
+        store.publish("live", encode_passing(Part("anna", turn, rev, f"so far {rev}")))
+
+    async with client(server, "session=live") as often, client(server, "session=live") as seldom:
+        await often.hello(conflate_ms=0)
+        await seldom.hello(conflate_ms=60_000)
+        for rev in range(1, 6):
+            speak(2, rev)
+            await often.until(
+                lambda rev=rev: often.of("part") and often.of("part")[-1]["rev"] == rev
+            )
+        speak(3, 1)
+        await often.until(lambda: often.of("part")[-1]["turn"] == 3)
+        assert [part["rev"] for part in seldom.of("part")] == [1]
+        await author.say(2)
+        await often.until(lambda: len(often.offsets) == 2)
+        speak(3, 2)
+        speak(4, 1)
+        await often.until(lambda: often.of("part")[-1]["turn"] == 4)
+        shown = [(part["turn"], part["rev"]) for part in often.of("part")]
+        assert shown == [*((2, rev) for rev in range(1, 6)), (3, 1), (4, 1)]
+        await seldom.until(lambda: len(seldom.offsets) == 2)
 
 
 async def test_a_slow_follower_gets_no_gap_and_then_4008_and_delays_nobody(

@@ -240,3 +240,24 @@ async def test_a_stop_says_drain_finishes_what_was_said_and_closes_with_1012() -
                 assert 100 <= drain["retry_in_ms"] <= 2000 and drain["deadline_ms"] > 0
                 assert texts(page) == ["india hotel"], json.dumps(page.messages[-3:])
         assert await asyncio.to_thread(server.wait) == 0
+
+
+async def test_an_admin_commands_a_speaker_on_whichever_worker() -> None:
+    async with (
+        gateway(2, EDGESCRIBE_SESSION_ADMINS="true", OPENAI_TURN_DETECTION="null") as server,
+        client(server, "session=far&speaker=anna") as anna,
+    ):
+        await anna.hello("speaker")
+        await anna.audio(*frames("alpha", pause_ms=0))
+        await anna.until(lambda: anna.of("ack"))
+        for number in range(4):
+            # Connections spread over both workers; the answer to the same id is the same.
+            async with client(server, "session=far") as admin:
+                await admin.hello("admin")
+                asked = await admin.command("once", "end_turn", speaker="anna")
+                assert asked == {"type": "res", "id": "once", "ok": True}
+                muted = await admin.command(f"m{number}", "mute", speaker="anna")
+                assert muted["ok"]
+                nobody = await admin.command(f"n{number}", "history", after=0)
+                assert nobody["ok"]
+        await anna.until(lambda: texts(anna) == ["alpha"])
