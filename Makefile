@@ -4,6 +4,7 @@
 #   make test        the test suite
 #   make bench       the benchmarks
 #   make bench-load  a hundred streams into a running gateway; BENCH_ARGS=--help shows the others
+#   make bench-store what the session store does in a second, beside the bare engines
 #   make soak        half an hour of streams that come and go, to see that memory stays flat
 #   make hostile     attackers against a running gateway, in full; on a quiet machine
 #   make faults      every fault of a recognizer's service at 50 moments of talks, words counted
@@ -36,7 +37,7 @@ FUZZ_ARGS ?=
 FAULTS_ARGS ?=
 CHAOS_ARGS ?=
 
-.PHONY: help demo test bench bench-load soak hostile faults chaos fuzz lint docs wheel test-wheel prove-image clean
+.PHONY: help demo test bench bench-load bench-store soak hostile faults chaos fuzz lint docs wheel test-wheel prove-image clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -57,6 +58,9 @@ bench: $(STAMPS)/native
 
 bench-load: $(STAMPS)/native
 	@$(RUN)/python -m bench.load $(BENCH_ARGS)
+
+bench-store: $(STAMPS)/native
+	@$(RUN)/python -m pytest bench/test_bench_store.py --figures
 
 soak: $(STAMPS)/native
 	@$(RUN)/python -m bench.load_soak $(BENCH_ARGS)

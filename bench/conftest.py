@@ -9,6 +9,19 @@ import pytest
 _lines = pytest.StashKey[list[str]]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Known when this folder is named on the command line."""
+    parser.addoption(
+        "--figures", action="store_true", help="take figures in full, and hold them to their limits"
+    )
+
+
+@pytest.fixture
+def in_full(request: pytest.FixtureRequest) -> bool:
+    """Whether figures are what the run is for; otherwise it only has to run, and soon."""
+    return bool(request.config.getoption("--figures", default=False))
+
+
 @pytest.fixture
 def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Call it with one line to have that line in the closing list of figures."""
