@@ -42,6 +42,10 @@ cdef enum:
     FIRST_ALLOCATION_BYTES = 65536
     # Longer texts are not offered to a ``Taker``.
     MAX_OFFERED_BYTES = 16384
+    # So many texts that are taken are as much work as one item is to the decoder's user.
+    TAKEN_PER_ITEM = 16
+    # A buffer cannot hold more: a frame has two bytes at least.
+    MOST_ITEMS = 0x7FFFFFFF
 
 CONTINUATION = 0
 TEXT = 1
@@ -300,9 +304,11 @@ cdef class Decoder:
         cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(self._data)
         cdef Py_ssize_t size = PyBytes_GET_SIZE(self._data)
         cdef Py_ssize_t at = self._at
-        cdef Py_ssize_t count = 0
-        cdef Py_ssize_t used
-        while at < size and count < limit and not self._closed and self._fault_code == 0:
+        cdef Py_ssize_t work = 0
+        cdef Py_ssize_t most_work = min(limit, MOST_ITEMS) * TAKEN_PER_ITEM
+        cdef Py_ssize_t used, taken
+        cdef bint is_taken
+        while at < size and work < most_work and not self._closed and self._fault_code == 0:
             if not self._in_payload:
                 used = self._read_head(data + at, size - at)
                 if used < 0:
@@ -311,8 +317,10 @@ cdef class Decoder:
                 if not self._in_payload:
                     break
             used = min(self._left, size - at)
+            taken = 0 if taker is None else taker.waiting
             if self._take(items, data + at, used, taker):
-                count += 1
+                is_taken = taker is not None and taker.waiting != taken
+                work += 1 if is_taken else TAKEN_PER_ITEM
             at += used
         self._at = at
         return 0

@@ -29,8 +29,13 @@ cdef class StepRing:
     cdef int _drop(self) except -1
 
 
+cdef class NextNumber:
+    cdef public object expected
+
+
 cdef class PacketOrder:
-    cdef public object numbers, clock, last_packet_s
+    cdef public NextNumber numbers
+    cdef public object clock, last_packet_s
     cdef public bint anchored, unsettled, in_pieces
     cdef public int frame
     cdef public double patience_s, wake_s

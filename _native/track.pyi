@@ -50,6 +50,9 @@ class StepRing:
     def mark(self, number: int, is_packet: bool, sound: bool) -> None: ...
     def mark_run(self, number: int, packets: int) -> None: ...
 
+class NextNumber:
+    expected: int | None
+
 class PacketOrder:
     stats: TrackStats
     numbers: Any

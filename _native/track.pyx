@@ -242,6 +242,10 @@ cdef class StepRing:
         return 0
 
 
+cdef class NextNumber:
+    """``expected``: the number that a packet should have, any integer, or None for whichever."""
+
+
 cdef class PacketOrder:
     """Which packet a track expects next, and how far it has come.
 

@@ -6,6 +6,8 @@ is replaced starts anywhere. All are placed on one endless count, the *position*
 
 from __future__ import annotations
 
+from _native.track import NextNumber
+
 RANGE = 1 << 16
 _HALF = RANGE // 2
 # RFC 3550 appendix A.1: how far a number may jump ahead, or come late, and still belong.
@@ -15,14 +17,14 @@ _RUN_TO_RESTART = 5
 _MAX_HOLES = 32
 
 
-class Numbering:
+class Numbering(NextNumber):
     """Where a number belongs relative to the one expected next.
 
     ``expected`` is the number expected next, None while the next packet is free to set it. The
     owner moves it on directly when that very number comes; everything else goes through methods.
     """
 
-    __slots__ = ("_behind", "_behind_run", "_floor", "_holes", "_offset", "expected")
+    __slots__ = ("_behind", "_behind_run", "_floor", "_holes", "_offset")
 
     def __init__(self) -> None:
         self.expected: int | None = None
