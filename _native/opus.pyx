@@ -162,6 +162,17 @@ def packet_samples(packet, int rate_hz=48000):
     return _parse(packet, rate_hz, &channels, &has_fec)
 
 
+def run_samples(list packets not None, int rate_hz=48000):
+    """Samples per channel of packets together; raises what ``packet_samples`` does."""
+    cdef int channels
+    cdef bint has_fec
+    cdef Py_ssize_t samples = 0
+    _check_rate(rate_hz)
+    for packet in packets:
+        samples += _parse(packet, rate_hz, &channels, &has_fec)
+    return samples
+
+
 def packet_channels(packet):
     """1 or 2: the channels the packet was coded with (a decoder mixes to its own count)."""
     cdef int channels

@@ -8,8 +8,10 @@ first. ``otp_*`` names are those of the reference gateway, so that its dashboard
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
+from operator import attrgetter
+from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -107,21 +109,30 @@ LANE_COUNTERS = {
 class Watch:
     """The integer attributes of one source, and what of them has been counted already."""
 
-    __slots__ = ("_counted", "_into", "_source")
+    __slots__ = ("_counted", "_into", "_read", "_source")
 
     def __init__(self, source: object, into: Mapping[str, Counter]) -> None:
         self._source = source
-        self._into = into
-        self._counted = dict.fromkeys(into, 0)
+        self._into = tuple(into.values())
+        self._read = _reader(tuple(into))
+        self._counted = (0,) * len(into)
 
     def collect(self, gained: dict[Counter, int]) -> None:
         """Add what the source gained since the last time to ``gained``."""
-        source = self._source() if callable(self._source) else self._source
-        for field, counter in self._into.items():
-            value: int = getattr(source, field)
-            if more := value - self._counted[field]:
-                gained[counter] = gained.get(counter, 0) + more
-                self._counted[field] = value
+        values = self._read(self._source() if callable(self._source) else self._source)
+        before, self._counted = self._counted, values
+        if values == before:
+            return
+        for counter, value, counted in zip(self._into, values, before, strict=True):
+            if value != counted:
+                gained[counter] = gained.get(counter, 0) + value - counted
+
+
+@cache
+def _reader(fields: tuple[str, ...]) -> Callable[[object], tuple[int, ...]]:
+    """Reads these attributes of an object, all in one call."""
+    read: Callable[[object], Any] = attrgetter(*fields)
+    return read if len(fields) > 1 else lambda source: (read(source),)
 
 
 class Flusher:
@@ -134,6 +145,7 @@ class Flusher:
     def __init__(self) -> None:
         self._watches: dict[int, Watch] = {}
         self._gained: dict[Counter, int] = {}
+        self._observed: list[tuple[Histogram, float]] = []
 
     def watch(self, source: object, into: Mapping[str, Counter]) -> None:
         """Count the attributes of ``source`` named in ``into``; they must only ever grow.
@@ -151,13 +163,20 @@ class Flusher:
         """Count one more at the next flush."""
         self._gained[counter] = self._gained.get(counter, 0) + 1
 
+    def observe(self, histogram: Histogram, value: float) -> None:
+        """Take a value into a histogram at the next flush."""
+        self._observed.append((histogram, value))
+
     def flush(self) -> None:
-        """Add everything gained since the last flush to the counters."""
+        """Add everything gained since the last flush to the counters and histograms."""
         for watch in self._watches.values():
             watch.collect(self._gained)
         gained, self._gained = self._gained, {}
         for counter, more in gained.items():
             counter.inc(more)
+        observed, self._observed = self._observed, []
+        for histogram, value in observed:
+            histogram.observe(value)
 
 
 FLUSHER = Flusher()
@@ -193,8 +212,13 @@ def delivered(provider: str, is_interim: bool) -> None:
 
 def final_latency(provider: str, seconds: float) -> None:
     """Record how long after an utterance's last audio its final came."""
-    TRANSCRIPTION_LATENCY.observe(seconds)
-    FINAL_LATENCY.labels(provider).observe(seconds)
+    FLUSHER.observe(TRANSCRIPTION_LATENCY, seconds)
+    FLUSHER.observe(_final_latency(provider), seconds)
+
+
+@cache
+def _final_latency(provider: str) -> Histogram:
+    return FINAL_LATENCY.labels(provider)
 
 
 @cache

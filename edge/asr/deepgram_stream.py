@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from _native.opus import OpusError, packet_samples
+from _native.opus import OpusError, run_samples
 from edge.asr.deepgram_events import (
     CLOSE_STREAM,
     FINALIZE,
@@ -241,6 +241,6 @@ def _measure(wanted: AudioWanted) -> Callable[[bytes], float]:
 
 def _packets_ms(packets: list[bytes]) -> float:
     try:
-        return sum(map(packet_samples, packets)) / _SAMPLES_PER_MS
+        return run_samples(packets) / _SAMPLES_PER_MS
     except OpusError:
         return _UNKNOWN_PACKET_MS * len(packets)

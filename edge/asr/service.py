@@ -125,16 +125,17 @@ class Outbox:
         self.queued_ms = 0.0
         """Audio that waits."""
 
-    def put(self, send: Callable[[_T], None], piece: _T, audio_ms: float = 0.0) -> None:
+    def put(self, send: Callable[[_T], None], piece: _T, audio_ms: float = 0.0) -> bool:
         """Call ``send`` with ``piece``, which holds so much audio, now or as soon as possible.
 
-        ``send`` may encode it first, so that what waits is small.
+        ``send`` may encode it first, so that what waits is small. True: it was called now.
         """
         if self._connection.is_writable and not self._waiting:
             send(piece)
-            return
+            return True
         self._waiting.append((send, piece, audio_ms))
         self.queued_ms += audio_ms
+        return False
 
     def flush(self) -> None:
         """Send on what had to wait; for ``Listener.writable``."""

@@ -96,9 +96,8 @@ class ServiceStream(RecognizerStream):
 
     def _put(self, send: Callable[[_T], None], piece: _T, audio_ms: float) -> None:
         """Send audio, or let it wait; ends the stream when too much waits. No-op when ended."""
-        if self._ended:
+        if self._ended or self._outbox.put(send, piece, audio_ms):
             return
-        self._outbox.put(send, piece, audio_ms)
         if self._outbox.queued_ms > MOST_QUEUED_MS:
             self._end(RecognizerBusy(f"{self._name} takes audio more slowly than it is spoken"))
 

@@ -76,6 +76,7 @@ class Supervisor:
         """Connections that are being hung up; the next one does not wait for them."""
         self._link: Link | None = None
         self._permit: Permit | None = None
+        """Of the connection that has not proved itself yet."""
         self._choice: Choice | None = None
         self._context: str | None = None
         self._uninterested: Link | None = None
@@ -255,7 +256,7 @@ class Supervisor:
 
     def _prove(self) -> None:
         """The current connection is good: what failed before it no longer counts."""
-        choice, permit = self._choice, self._permit
+        choice, permit, self._permit = self._choice, self._permit, None
         if choice is None or permit is None:
             return
         if choice.failures:
@@ -291,7 +292,8 @@ class Supervisor:
         )
 
     def _on_transcript(self, link: Link, event: Interim | Final) -> None:
-        self._prove()
+        if self._permit is not None:
+            self._prove()
         try:
             if isinstance(event, Interim):
                 self._teller.interim(link, event)

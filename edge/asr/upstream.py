@@ -15,7 +15,6 @@ import os
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
-from itertools import chain, islice, repeat
 from typing import Protocol, cast
 
 import msgspec
@@ -45,6 +44,8 @@ KERNEL_QUEUE_BYTES = 64 * 1024
 """About a second of audio as base64."""
 UNACKNOWLEDGED_MS = 15_000
 """How long sent data may go unacknowledged before the kernel gives the connection up (RFC 5482)."""
+_DRAWN_BYTES = 1024
+"""Of randomness, asked of the system at once."""
 _NORMAL = frames.close_payload(1000)
 
 
@@ -237,22 +238,22 @@ class Upstream(asyncio.Protocol):
 
     def send_text(self, message: bytes) -> None:
         """Send a text message, if ``is_writable``; nothing else is checked."""
-        self._write(frames.encode_masked(TEXT, message, next(_keys)))
+        self._write(frames.encode_masked(TEXT, message, _keys.take()))
 
     def send_base64(self, head: bytes, data: bytes, tail: bytes) -> None:
         """Send a text message of ``head``, ``data`` as base64 and ``tail``, like ``send_text``.
 
         It is written at the end of the event loop's turn, together with those of other connections.
         """
-        self._write_soon(frames.encode_masked_base64(head, data, tail, next(_keys)))
+        self._write_soon(frames.encode_masked_base64(head, data, tail, _keys.take()))
 
     def send_binary(self, message: bytes) -> None:
         """Send a binary message, when and as ``send_base64`` does."""
-        self._write_soon(frames.encode_masked(BINARY, message, next(_keys)))
+        self._write_soon(frames.encode_masked(BINARY, message, _keys.take()))
 
     def send_binary_many(self, messages: list[bytes]) -> None:
         """Send binary messages of up to 65,535 bytes in one write, like ``send_binary``."""
-        keys = b"".join(islice(_keys, len(messages)))
+        keys = _keys.take(len(messages))
         self._write_soon(frames.encode_masked_many(BINARY, messages, keys))
 
     def write_held(self) -> None:
@@ -339,14 +340,14 @@ class Upstream(asyncio.Protocol):
             self._say_close(payload)
             self._end(Ending(*frames.parse_close(payload)))
         elif opcode == PING and not self._said_close:
-            self._write(frames.encode_masked(frames.PONG, payload, next(_keys)))
+            self._write(frames.encode_masked(frames.PONG, payload, _keys.take()))
 
     def _say_close(self, payload: bytes) -> None:
         if not self._said_close:
             self._said_close = True
             self.is_writable = False
             if not self._transport.is_closing():
-                self._write(frames.encode_masked(CLOSE, payload, next(_keys)))
+                self._write(frames.encode_masked(CLOSE, payload, _keys.take()))
 
     def _end(self, ending: Ending) -> None:
         """Tell the listener, and give the service a moment to hang up first (RFC 6455 7.1.1)."""
@@ -364,7 +365,7 @@ class Upstream(asyncio.Protocol):
             self._transport.abort()
             return
         self._heard = False
-        self._write(frames.encode_masked(PING, b"", next(_keys)))
+        self._write(frames.encode_masked(PING, b"", _keys.take()))
         self._timer = self._loop.call_later(PING_S, self._check_life)
 
     def _stop_timer(self) -> None:
@@ -373,13 +374,27 @@ class Upstream(asyncio.Protocol):
             self._timer = None
 
 
-def _draw_keys(count: int) -> list[bytes]:
-    """Four unpredictable bytes for each of so many frames (RFC 6455 section 5.3)."""
-    drawn = os.urandom(4 * count)
-    return [drawn[at : at + 4] for at in range(0, len(drawn), 4)]
+class _Keys:
+    """Masking keys: four unpredictable bytes for each frame (RFC 6455 section 5.3)."""
+
+    __slots__ = ("_at", "_drawn")
+
+    def __init__(self) -> None:
+        self._drawn = b""
+        self._at = 0
+
+    def take(self, frames: int = 1) -> bytes:
+        """Keys for so many frames."""
+        at = self._at
+        end = self._at = at + 4 * frames
+        if end > len(self._drawn):
+            self._drawn = os.urandom(max(4 * frames, _DRAWN_BYTES))
+            at, end = 0, 4 * frames
+            self._at = end
+        return self._drawn[at:end]
 
 
-_keys = chain.from_iterable(map(_draw_keys, repeat(256)))
+_keys = _Keys()
 
 
 def _bound_kernel_queue(transport: asyncio.BaseTransport) -> None:

@@ -158,8 +158,9 @@ class AudioTrack:
         """Let the feeds play whose batch is complete; owed when ``intake`` has reached ``due``."""
         for feed in self._live:
             feed.note()
-        if len(self._live) == 1:
-            self.intake.due = self._live[0].due
+        live = self._live
+        if len(live) == 1:
+            self.intake.due = live[0].due
         else:
             self._set_due()
 
