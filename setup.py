@@ -45,6 +45,7 @@ def extension(name: str, *, opus: bool = False) -> Extension:
     return Extension(
         f"_native.{name}",
         [f"_native/{name}.pyx"],
+        depends=["_native/pcm16.h"] if name == "opus" else [],
         define_macros=[("EDGESCRIBE_BUILD", f'"{BUILD}"')],
         extra_compile_args=compile_args,
         extra_link_args=link_args,

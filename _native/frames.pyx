@@ -44,7 +44,7 @@ cdef enum:
     MAX_OFFERED_BYTES = 16384
     # So many texts that are taken are as much work as one item is to the decoder's user.
     TAKEN_PER_ITEM = 16
-    # A buffer cannot hold more: a frame has two bytes at least.
+    # No more are decoded in one call: the product of the two fits a Py_ssize_t.
     MOST_ITEMS = 0x7FFFFFFF
 
 CONTINUATION = 0

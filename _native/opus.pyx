@@ -199,13 +199,10 @@ def build():
     return EDGESCRIBE_BUILD.decode("ascii")
 
 
-cdef int _decode_one(
-        libopus.OpusDecoder *decoder, const unsigned char *packet, Py_ssize_t packet_bytes,
-        short *pcm, Py_ssize_t room) noexcept nogil:
-    """Samples per channel of a packet; 0 or less for one that cannot be decoded here."""
-    if packet_bytes == 0 or packet_bytes > 0x7FFFFFFF or room <= 0:
-        return 0
-    return libopus.opus_decode(decoder, packet, <int>packet_bytes, pcm, <int>room, 0)
+cdef extern from "pcm16.h" nogil:
+    int edgescribe_decode(
+        libopus.OpusDecoder *decoder, const unsigned char *packet, int packet_bytes,
+        short *pcm, int room, int channels, float *memory)
 
 
 @cython.final
@@ -217,6 +214,8 @@ cdef class Decoder:
     """
 
     cdef libopus.OpusDecoder *decoder
+    # How each channel was bent back below full scale at the end of the last packet.
+    cdef float[2] bend
     cdef bint busy
     cdef readonly int rate_hz
     cdef readonly int channels
@@ -283,10 +282,9 @@ cdef class Decoder:
                 self._enter()
                 with nogil:
                     for index in range(run):
-                        written = _decode_one(
-                            self.decoder, datas[index], sizes[index],
-                            pcm + samples * self.channels,
-                            min(room - samples, 48 * self.rate_hz // 400))
+                        written = self._decode_one(
+                            datas[index], sizes[index], pcm + samples * self.channels,
+                            <int>min(room - samples, 48 * self.rate_hz // 400))
                         if written <= 0:
                             break
                         samples += written
@@ -324,6 +322,7 @@ cdef class Decoder:
         """Forget the stream; the next packet starts a new one."""
         self._enter()
         libopus.opus_decoder_ctl(self.decoder, libopus.OPUS_RESET_STATE)
+        self.bend[0] = self.bend[1] = 0
         self.busy = False
 
     @property
@@ -396,14 +395,27 @@ cdef class Decoder:
         finally:
             PyBuffer_Release(&view)
 
+    cdef int _decode_one(
+            self, const unsigned char *packet, Py_ssize_t packet_bytes, short *pcm,
+            int room) noexcept nogil:
+        """Samples per channel of a packet; 0 or less for one that cannot be decoded here."""
+        if packet_bytes == 0 or packet_bytes > 0x7FFFFFFF or room <= 0:
+            return 0
+        return edgescribe_decode(
+            self.decoder, packet, <int>packet_bytes, pcm, room, self.channels, self.bend)
+
     cdef int _call(
             self, const unsigned char *packet, int packet_bytes, short *pcm, int samples,
             bint recover) except -1:
         cdef int written
         self._enter()
         with nogil:
-            written = libopus.opus_decode(
-                self.decoder, packet, packet_bytes, pcm, samples, recover)
+            if packet is NULL or recover:
+                written = libopus.opus_decode(
+                    self.decoder, packet, packet_bytes, pcm, samples, recover)
+            else:
+                written = edgescribe_decode(
+                    self.decoder, packet, packet_bytes, pcm, samples, self.channels, self.bend)
         self.busy = False
         if written < 0:
             raise _error(written, "decoding a packet")

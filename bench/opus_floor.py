@@ -38,6 +38,20 @@ long floor_decode(OpusDecoder *decoder, const unsigned char *packets, const int 
     }
     return total;
 }
+
+/* `count` decoders take turns, packet by packet, each from a place of its own in a loop of `length`
+   packets; -1 if one could not be decoded. */
+int floor_in_turns(OpusDecoder **decoders, int count, const unsigned char **packets,
+                   const int *sizes, int length, int first, int steps, short *pcm, int room)
+{
+    for (int step = first; step < first + steps; step++)
+        for (int index = 0; index < count; index++) {
+            int at = (7 * index + step) % length;
+            if (opus_decode(decoders[index], packets[at], sizes[at], pcm, room, 0) < 0)
+                return -1;
+        }
+    return 0;
+}
 """
 
 
@@ -69,6 +83,18 @@ def build(folder: Path) -> ctypes.CDLL:
         ctypes.c_void_p,
         ctypes.c_char_p,
         ctypes.POINTER(ctypes.c_int),
+        ctypes.c_int,
+        ctypes.c_void_p,
+        ctypes.c_int,
+    ]
+    floor.floor_in_turns.restype = ctypes.c_int
+    floor.floor_in_turns.argtypes = [
+        ctypes.POINTER(ctypes.c_void_p),
+        ctypes.c_int,
+        ctypes.POINTER(ctypes.c_char_p),
+        ctypes.POINTER(ctypes.c_int),
+        ctypes.c_int,
+        ctypes.c_int,
         ctypes.c_int,
         ctypes.c_void_p,
         ctypes.c_int,
@@ -105,3 +131,39 @@ class FloorDecoder:
 
     def close(self) -> None:
         self._floor.floor_close(self._decoder)
+
+
+class FloorDecoders:
+    """Decoders that take turns packet by packet, as those of many streams do, driven from C."""
+
+    def __init__(
+        self, floor: ctypes.CDLL, count: int, rate_hz: int, packets: Sequence[bytes]
+    ) -> None:
+        self._floor = floor
+        self._count = count
+        self._decoders = (ctypes.c_void_p * count)(
+            *(floor.floor_open(rate_hz, 1) for _ in range(count))
+        )
+        self._packets = (ctypes.c_char_p * len(packets))(*packets)
+        self._sizes = (ctypes.c_int * len(packets))(*map(len, packets))
+        self._room = rate_hz * 120 // 1000
+        self._pcm = ctypes.create_string_buffer(2 * self._room)
+
+    def decode(self, first: int, steps: int) -> None:
+        """Let each decode so many packets, from ``first`` on."""
+        failed = self._floor.floor_in_turns(
+            self._decoders,
+            self._count,
+            self._packets,
+            self._sizes,
+            len(self._sizes),
+            first,
+            steps,
+            self._pcm,
+            self._room,
+        )
+        assert not failed, "libopus refused a packet"
+
+    def close(self) -> None:
+        for decoder in self._decoders:
+            self._floor.floor_close(decoder)
