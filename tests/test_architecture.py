@@ -55,8 +55,10 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "edge.session.stability",
         "edge.session.store.interface",
         "edge.session.store.presence",
+        "edge.web",
         *COMMON,
     ),
+    "edge.web": (),
     "edge.server": (
         "_native",
         "edge.api",

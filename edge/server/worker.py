@@ -25,6 +25,7 @@ from _native import opus
 from edge import logs, metrics
 from edge.api.answers import Answers
 from edge.api.plain import PlainHttp, Readiness
+from edge.api.web import WebFiles
 from edge.compose import build_answers, build_gateway, build_store
 from edge.errors import EdgescribeError
 from edge.ingest.interface import Refusal, UpgradeRequest
@@ -62,6 +63,7 @@ class Worker:
         self._app = app
         self._boot = boot
         self._plain = PlainHttp(self)
+        self._web = WebFiles()
         self._gateway: Gateway | None = None
         self._store: SessionStore | None = None
         self._upkeep: Upkeep | None = None
@@ -204,6 +206,8 @@ class Worker:
             target = request.raw_url.decode("latin-1")
             if self._answers is not None and self._answers.serves(target):
                 return await self._answers.answer(request, target)
+            if self._web.serves(target):
+                return self._web.answer(request, target)
             return await self._plain.answer(request.method, target)
         if fault := handshake_fault(request):
             metrics.UPGRADES_REFUSED.labels(str(fault.status)).inc()
