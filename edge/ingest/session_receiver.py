@@ -221,7 +221,7 @@ class SessionReceiver:
 
     async def _attach(self, hello: Hello) -> bool:
         """Take the speaker's place; closes the connection and returns False where that fails."""
-        assert self._socket is not None
+        assert self._socket is not None and self._throttle is not None
         query = self._query
         goes_on = hello.resume is not None and hello.resume.audio_seq is not None
         is_elsewhere = goes_on and not self._host.resumes(self._session, query.speaker)
@@ -232,7 +232,9 @@ class SessionReceiver:
         if problem := self._host.problem(request):
             self.fail(4001, Err("bad_hello", problem, False))
             return False
-        speaking = Speaking(self._socket, self._host, request, self._hall.counts, self.fail)
+        speaking = Speaking(
+            self._socket, self._host, request, self._hall.counts, self._throttle, self.fail
+        )
         if not speaking.attach(goes_on=goes_on):
             self.fail(1013, Err("overloaded", "this worker takes no more sessions", True))
             return False

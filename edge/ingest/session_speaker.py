@@ -23,7 +23,6 @@ from edge.ingest.session_audio import (
 from edge.ingest.session_messages import Ack, Audio, Err, MuteData, PartMessage, encode
 from edge.ingest.session_room import CROWDED_BYTES
 from edge.ingest.throttle import Throttle
-from edge.logs import Repeats, get_logger
 from edge.session.attachment import Attachment
 from edge.session.interface import SessionHost, SessionRequest, SpokenLine, TagFailure
 from edge.session.live_track import LiveTrack
@@ -36,7 +35,6 @@ FAILURE_CLOSES = {"overloaded": 1013, "too_many_tags": 4029}
 OPENING_EVENTS = 10.0
 EVENT_MS = 20.0
 
-_log = get_logger("edge.ingest.session_speaker")
 _mute = msgspec.json.Decoder(MuteData).decode
 
 
@@ -85,6 +83,7 @@ class Speaking:
         host: SessionHost,
         request: SessionRequest,
         counts: IngestCounts,
+        throttle: Throttle,
         fail: Callable[[int, Err], None],
     ) -> None:
         assert isinstance(request.terms, Terms)
@@ -94,8 +93,7 @@ class Speaking:
         self._host = host
         self._counts = counts
         self._fail = fail
-        self._repeats = Repeats(_log)
-        self._throttle = Throttle(socket, host.settings.max_events_per_s, counts, self._repeats)
+        self._throttle = throttle
         self._terms = request.terms
         self._format = request.terms.format
         self._is_new_format = False
@@ -185,7 +183,6 @@ class Speaking:
 
     def close(self, close: Close) -> None:
         """The connection is over."""
-        self._throttle.close()
         if self._acking is not None:
             self._acking.cancel()
             self._acking = None
@@ -193,7 +190,6 @@ class Speaking:
         if self._attachment is not None:
             self._host.release(self._attachment, close)
             self._attachment = None
-        self._repeats.summarize()
 
     # What its tracks say
 
