@@ -9,6 +9,7 @@
 #   make hostile     attackers against a running gateway, in full; on a quiet machine
 #   make faults      every fault of a recognizer's service at 50 moments of talks, words counted
 #   make chaos       ten minutes of random faults on a cluster under load, and whether a word was lost
+#   make kills       twenty workers killed while people talk
 #   make fuzz        a million damaged inputs through the sanitized native decoders
 #   make lint        format, lint and type checks
 #   make docs        write docs/configuration.md from the settings
@@ -37,7 +38,7 @@ FUZZ_ARGS ?=
 FAULTS_ARGS ?=
 CHAOS_ARGS ?=
 
-.PHONY: help demo test bench bench-load bench-store soak hostile faults chaos fuzz lint docs wheel test-wheel prove-image clean
+.PHONY: help demo test bench bench-load bench-store soak hostile faults chaos kills fuzz lint docs wheel test-wheel prove-image clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -45,7 +46,7 @@ help:
 demo: $(STAMPS)/native
 	@$(RUN)/edgescribe demo
 
-test: $(STAMPS)/native
+test: $(STAMPS)/native $(STAMPS)/browser
 	@if [[ -n "$(PYTEST_ARGS)" ]]; then
 		$(RUN)/python -m pytest $(PYTEST_ARGS)
 	else
@@ -73,6 +74,9 @@ faults: $(STAMPS)/native
 
 chaos: $(STAMPS)/native
 	@$(RUN)/python -m tests.nodes.chaos $(CHAOS_ARGS)
+
+kills: $(STAMPS)/native
+	@$(RUN)/python -m tests.nodes.kills $(CHAOS_ARGS)
 
 fuzz: $(STAMPS)/native
 	@tools/fuzz.sh $(abspath $(RUN)/python) $(FUZZ_ARGS)
@@ -102,6 +106,11 @@ clean:
 
 $(STAMPS)/system: tools/system.sh
 	@tools/system.sh
+	mkdir -p $(@D)
+	touch $@
+
+$(STAMPS)/browser: tools/system.sh
+	@tools/system.sh browser
 	mkdir -p $(@D)
 	touch $@
 

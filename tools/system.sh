@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Sees to what pip cannot install: a C compiler, libopus, and a Python that can make environments.
+# With the argument "browser": to Chromium, for the tests.
 set -euo pipefail
 
 python="$("$(dirname "$0")"/python.sh)"
@@ -13,6 +14,10 @@ command -v pkg-config >/dev/null || missing+=(pkg-config)
 pkg-config --exists opus 2>/dev/null || missing+=(libopus-dev)
 "$python" -c "$has_headers" || missing+=("$version-dev")
 command -v uv >/dev/null || "$python" -c 'import ensurepip' 2>/dev/null || missing+=("$version-venv")
+if [[ "${1:-}" == browser ]]; then
+    missing=()
+    command -v chromium chromium-browser google-chrome >/dev/null || missing=(chromium)
+fi
 ((${#missing[@]})) || exit 0
 
 as_root=()
