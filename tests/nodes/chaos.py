@@ -13,19 +13,17 @@ import argparse
 import asyncio
 import random
 import sys
-import time
 
 import msgspec
 
 from edge.session.store.opening import open_store
 from tests.asr.fakes.openai_endpoint import KEY, FakeOpenAI
-from tests.nodes.support.checker import client_faults, log_faults, log_of, word_faults
-from tests.nodes.support.clients import Client, Listener, Speaker
+from tests.nodes.support.checker import client_faults, log_faults, log_of, until_told
+from tests.nodes.support.clients import Client, Listener, Speaker, run_clients
 from tests.nodes.support.cluster import Cluster, running_cluster
 from tests.nodes.support.faults import Misfortune
 from tests.nodes.support.network import Network
 
-SETTLE_WITHIN_S = 60.0
 SETTINGS = {"OPENAI_API_KEY": KEY, "PROVIDERS_PRIORITY": "openai", "EDGESCRIBE_DURABILITY": "full"}
 STORE_OPTIONS = ("--appendfsync", "always")
 
@@ -51,33 +49,15 @@ async def chaos(
         *talking,
         *(Listener(cluster.address, session) for _ in range(listeners)),
     ]
-    tasks = [asyncio.create_task(client.run()) for client in clients]
     fate = Misfortune(cluster, seed)
-    try:
+    async with run_clients(clients):
         await fate.go_on_for(duration_s)
-        for speaker in talking:
-            speaker.is_silent = True
         async with open_store(cluster.store.url) as store:
-            until_s = time.monotonic() + SETTLE_WITHIN_S
-            while True:
-                head, entries = await log_of(store, session)
-                faults = log_faults(head, entries)
-                for speaker in talking:
-                    faults += word_faults(speaker, entries)
-                behind = [each.name for each in clients if each.offset != head.head]
-                if (not faults and not behind) or time.monotonic() > until_s:
-                    break
-                await asyncio.sleep(0.5)
-        faults += [f"{name} has not come up with the log" for name in behind]
-        for client in clients:
-            faults += client_faults(client, head, entries)
-    finally:
-        for client in clients:
-            client.is_stopping = True
-        for task in tasks:
-            task.cancel()
-        ends = await asyncio.gather(*tasks, return_exceptions=True)
-    faults += [repr(end) for end in ends if isinstance(end, Exception)]
+            faults = await until_told(store, session, talking, clients)
+            head, entries = await log_of(store, session)
+    faults += log_faults(head, entries)
+    for client in clients:
+        faults += client_faults(client, head, entries)
     welcomes = [welcome for client in clients for welcome in client.welcomes]
     return Outcome(
         faults=faults,

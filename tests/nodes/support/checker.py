@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from edge.session.store.interface import Entry, Head, SessionStore
 from tests.asr.support.tones import WORDS
 from tests.nodes.support.clients import Client, Speaker
+
+TOLD_WITHIN_S = 60.0
 
 
 async def log_of(store: SessionStore, session: str) -> tuple[Head, list[Entry]]:
@@ -85,3 +89,26 @@ def word_faults(speaker: Speaker, entries: Iterable[Entry]) -> list[str]:
         f"{speaker.name}: {len(said)} words said, {len(heard)} heard; from word {at}: "
         f"said {said[at : at + 6]}, heard {heard[at : at + 6]}"
     ]
+
+
+async def until_told(
+    store: SessionStore, session: str, speakers: Sequence[Speaker], clients: Sequence[Client]
+) -> list[str]:
+    """Let the speakers end, and wait until every word is in the log and every client knows.
+
+    What is still missing after a while is returned.
+    """
+    for speaker in speakers:
+        speaker.is_silent = True
+    until_s = time.monotonic() + TOLD_WITHIN_S
+    while True:
+        head, entries = await log_of(store, session)
+        faults = [fault for speaker in speakers for fault in word_faults(speaker, entries)]
+        faults += [
+            f"{client.name} has not come up with the log"
+            for client in clients
+            if client.offset != head.head
+        ]
+        if not faults or time.monotonic() > until_s:
+            return faults
+        await asyncio.sleep(0.3)

@@ -11,7 +11,8 @@ import json
 import random
 import struct
 import time
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -201,3 +202,20 @@ class Speaker(Client):
                         header = _header.pack(1, 0, 0, sent, (sent - 1) * FRAME_MS)
                         await socket.send(header + pcm)
                 await asyncio.sleep(FRAME_MS / 1000)
+
+
+@asynccontextmanager
+async def run_clients(clients: Sequence[Client]) -> AsyncIterator[None]:
+    """Let them talk and follow; what one of them fails with is a fault of its."""
+    tasks = [asyncio.create_task(client.run()) for client in clients]
+    try:
+        yield
+    finally:
+        for client in clients:
+            client.is_stopping = True
+        for task in tasks:
+            task.cancel()
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+        for client, end in zip(clients, ends, strict=True):
+            if isinstance(end, Exception):
+                client.faults.append(f"{client.name}: {end!r}")
