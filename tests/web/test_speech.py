@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import http.client
 import json
+import re
 import wave
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest_asyncio
 from tests.support.server import Server, running
 from tests.support.speech import two_cities_pcm
 from tests.web.support.browser import Browser, Page, browsing
+from tests.web.support.path import network_path
 
 SECONDS = 7
 MOST_BYTES = 5000
@@ -61,13 +64,13 @@ def _write_wav(path: Path, pcm: bytes) -> None:
         wav.writeframes(pcm)
 
 
-async def joined(browser: Browser, server: Server, options: str) -> Page:
-    page = await browser.open(f"{server.url}/edgescribe.js")
+async def joined(browser: Browser, url: str, name: str, options: str = "") -> Page:
+    page = await browser.open(f"{url}/edgescribe.js")
     await page.run(
         f"""import("/edgescribe.js").then(({{ EdgeSession }}) => {{
             globalThis.told = [];
             globalThis.parts = 0;
-            globalThis.session = new EdgeSession("/listen", {{session: "cities", {options}}});
+            globalThis.session = new EdgeSession("/listen", {{session: "{name}", {options}}});
             session.on("event", (event) => told.push(event));
             session.on("part", () => {{ parts += 1; }});
             session.connect();
@@ -77,22 +80,49 @@ async def joined(browser: Browser, server: Server, options: str) -> Page:
     return page
 
 
+MICROPHONE = """session.startMicrophone({echoCancellation: false, noiseSuppression: false,
+    autoGainControl: false}).then(() => null)"""
+FINALS = "told.filter((event) => event.k === 'final').map((event) => event.data.text).join(' ')"
+READER = 'role: "speaker", speaker: "reader"'
+
+
 @pytest.mark.asyncio(loop_scope="module")
 async def test_captions_appear_and_a_listener_sees_the_same_log(
     browser: Browser, server: Server
 ) -> None:
-    listener = await joined(browser, server, "")
-    speaker = await joined(browser, server, 'role: "speaker", speaker: "reader"')
-    await speaker.run(
-        "session.startMicrophone({echoCancellation: false, noiseSuppression: false,"
-        " autoGainControl: false}).then(() => null)"
-    )
-    finals = "told.filter((event) => event.k === 'final').map((event) => event.data.text).join(' ')"
-    await listener.until(f"{finals}.toLowerCase().includes('worst of times') && {finals}", 15)
-    heard = await listener.run(finals)
-    await speaker.until(f"{finals} === {json.dumps(heard)}", 5)
+    listener = await joined(browser, server.url, "cities")
+    speaker = await joined(browser, server.url, "cities", READER)
+    await speaker.run(MICROPHONE)
+    heard = await listener.until(f"/worst of times/i.test({FINALS}) && {FINALS}", 15)
+    await speaker.until(f"{FINALS} === {json.dumps(heard)}", 5)
     assert await listener.run("parts") > 0
     offsets = await listener.run("told.map((event) => event.o)")
     assert offsets == list(range(offsets[0], offsets[0] + len(offsets)))
     await speaker.run("session.close()")
+    await listener.run("session.close()")
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_is_said_during_three_seconds_offline_is_neither_lost_nor_doubled(
+    browser: Browser, server: Server
+) -> None:
+    listener = await joined(browser, server.url, "offline")
+    async with network_path(server.host, server.port) as path:
+        speaker = await joined(browser, f"http://127.0.0.1:{path.port}", "offline", READER)
+        await speaker.run(MICROPHONE)
+        await speaker.until("session.acked > 40")
+        path.cut()
+        await speaker.until("session.state === 'waiting'")
+        await asyncio.sleep(3)
+        path.mend()
+        heard = await listener.until(f"/worst of times/i.test({FINALS}) && {FINALS}", 20)
+        # The pause may have ended a sentence: words count, not full stops.
+        words = " ".join(re.findall(r"[a-z]+", heard.lower()))
+        assert words.startswith("it was the best of times it was the worst of times")
+        assert words.count("best of times") == words.count("worst of times") == 1
+        assert await speaker.run("session.lost_audio_ms") == 0
+        await speaker.until(f"{FINALS} === {json.dumps(heard)}", 5)
+        offsets = await speaker.run("told.map((event) => event.o)")
+        assert offsets == sorted(set(offsets))
+        await speaker.run("session.close()")
     await listener.run("session.close()")
