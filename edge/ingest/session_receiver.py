@@ -210,7 +210,7 @@ class SessionReceiver:
             )
             await replay.run(resume)
         except SessionDeleted:
-            self.ended()
+            await self._gone()
         except StoreError as error:
             self._repeats.note("a client could not join", reason=str(error))
             message = "the session store does not answer; try again"
@@ -218,6 +218,17 @@ class SessionReceiver:
         except Exception as error:
             _log.error("a client could not join", exc_info=error)
             self.fail(1011, Err("internal", "the gateway failed on this connection", True))
+
+    async def _gone(self) -> None:
+        """There is no such session: it was deleted, or the store has just lost it."""
+        try:
+            await self._hall.ledger.exists(self._session)
+        except SessionDeleted:
+            self.ended()
+        except StoreError:
+            self.fail(1013, Err("store_unavailable", "the session store does not answer", True))
+        else:
+            self.fail(1012, Err("history_lost", "the session begins anew: come back", True))
 
     async def _attach(self, hello: Hello) -> bool:
         """Take the speaker's place; closes the connection and returns False where that fails."""

@@ -228,6 +228,8 @@ class Room:
                 for guest in self._clear():
                     guest.moved()
             except SessionDeleted as error:
+                if await self._was_lost():
+                    continue
                 self._failed = error
                 self._started.set()
                 for guest in self._clear():
@@ -240,6 +242,22 @@ class Room:
                     self._started.set()
                     return
                 await asyncio.sleep(RETRY_S)
+
+    async def _was_lost(self) -> bool:
+        """Whether the session is not there because the store lost it: it has been made anew."""
+        try:
+            await self._store.ensure(self.session)
+        except SessionDeleted:
+            return False
+        except StoreError:
+            await asyncio.sleep(RETRY_S)
+            return True
+        self.epoch = ""
+        self._texts.clear()
+        self._turns.clear()
+        for guest in self._clear():
+            guest.moved()
+        return True
 
     async def _follow(self) -> None:
         epoch, offset = self.epoch, self.offset

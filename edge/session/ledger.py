@@ -236,8 +236,7 @@ class Ledger:
 
     async def exists(self, session: str) -> None:
         """See to it that there is such a session; raises ``SessionDeleted`` and what stores do."""
-        if await self.store.head(session) is None:
-            await self.store.open_track(session, "session")
+        await self.store.ensure(session)
 
     # Parts
 

@@ -26,6 +26,8 @@ MAX_PAGE = 1000
 MAX_SHED = 1000
 MAX_EXPIRED = 1000
 SIGNAL_MAX_BYTES = 32768
+MADE = "/session"
+"""The track that is opened to make a session; nothing is written to it."""
 TOMBSTONE_S = 7 * 86400.0
 DEAD_LETTERS_KEPT_S = 4 * 86400.0
 
@@ -218,6 +220,16 @@ class SessionStore(ABC):
 
         The fence is above all earlier ones of the session. Raises ``SessionDeleted``.
         """
+
+    async def ensure(self, session: str) -> Head:
+        """Where the log stands; a session that is not there is made.
+
+        Raises ``SessionDeleted`` for one that was deleted: without that, one that is not there any
+        more was lost by the store.
+        """
+        while (head := await self.head(session)) is None:
+            await self.open_track(session, MADE)
+        return head
 
     async def append(
         self, grant: Grant, drafts: Sequence[Draft], outbox: Sequence[tuple[int, bytes]] = ()

@@ -133,6 +133,8 @@ class Client:
                     self.faults.append(f"{self.name}: {offset} follows {self.offset}")
                 self.offset = offset
                 self.seen[self.epoch, offset] = message
+            case "welcome":
+                self._welcomed(message, True, time.monotonic())
             case "snapshot":
                 for final in message["finals"]:
                     self.seen[self.epoch, final["o"]] = final
