@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import secrets
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
@@ -33,13 +35,33 @@ DRAIN_WITHIN_S = 3.0
 """How long a holder may take to finish before its place is taken anyway."""
 
 
+_AWAY = (StoreUnavailable, StoreBusy)
+FIRST_PAUSE_S = 0.05
+"""At most so long after the first failure."""
+
+
 def retrying() -> AsyncRetrying:
     """Ask a store that is away again, for ever."""
     return AsyncRetrying(
-        retry=retry_if_exception_type((StoreUnavailable, StoreBusy)),
+        retry=retry_if_exception_type(_AWAY),
         wait=wait_random_exponential(multiplier=0.05, max=1.0),
         reraise=True,
     )
+
+
+async def until_done(work: Callable[[], Awaitable[None]]) -> None:
+    """Do ``work``, and again for as long as the store is away, which it seldom is.
+
+    What keeps count of attempts costs more than most work that it would watch: it comes second.
+    """
+    try:
+        await work()
+        return
+    except _AWAY:
+        await asyncio.sleep(random.uniform(0.0, FIRST_PAUSE_S))
+    async for attempt in retrying():
+        with attempt:
+            await work()
 
 
 class Holder(Protocol):

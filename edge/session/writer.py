@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from edge.errors import HistoryLost, SessionDeleted, StaleFence, StoreError
 from edge.logs import get_logger
-from edge.session.claim import Claim, retrying
+from edge.session.claim import Claim, until_done
 from edge.session.entries import (
     Body,
     FinalEntry,
@@ -102,9 +103,7 @@ class Writer:
             await self._prepare()
             while self._queue:
                 batch = list(islice(self._queue, MOST_AT_ONCE))
-                async for attempt in retrying():
-                    with attempt:
-                        await self._append(batch)
+                await until_done(partial(self._append, batch))
                 for _ in batch:
                     self._queue.popleft()
                 self._ledger.counts.waiting -= len(batch)
@@ -257,9 +256,7 @@ class TrackWriter(Writer):
 
     async def _prepare(self) -> None:
         if self._grant is None:
-            async for attempt in retrying():
-                with attempt:
-                    await self._open()
+            await until_done(self._open)
 
     async def _open(self) -> None:
         await self.claim.confirm()
