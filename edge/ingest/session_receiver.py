@@ -31,6 +31,7 @@ from edge.ingest.session_room import Member, Room
 from edge.ingest.session_speaker import Speaking, format_problem, speaker_request
 from edge.ingest.throttle import Throttle
 from edge.logs import Repeats, get_logger
+from edge.session.claim import retrying
 from edge.session.store.interface import now_ms
 from edge.session.store.presence import Presence
 from edge.transport.interface import Close, Socket
@@ -265,7 +266,10 @@ class SessionReceiver:
         """Leave audio unread until the former worker has finished what it had."""
         try:
             await speaking.settled()
-            speaking.go_on_from(await self._floors())
+            async for attempt in retrying():
+                with attempt:
+                    floors = await self._floors()
+            speaking.go_on_from(floors)
         except StoreError as error:
             self._repeats.note("a speaker goes on from an older frame", reason=str(error))
         finally:
@@ -282,6 +286,7 @@ class SessionReceiver:
         assert hello is not None and socket is not None
         speaking = self._speaking
         speaker = self._query.speaker if speaking else ""
+        acked = speaking.audio.acked if speaking else 0
         self._send(
             encode(
                 Welcome(
@@ -291,7 +296,7 @@ class SessionReceiver:
                     epoch=standing.epoch,
                     offset=standing.offset,
                     recovered=standing.recovered,
-                    audio_ack=speaking.audio.acked if speaking else 0,
+                    audio_ack=acked,
                     server_time=now_ms(),
                     limits=self._limits(hello),
                     speaker=speaker or UNSET,
@@ -299,6 +304,8 @@ class SessionReceiver:
                 )
             )
         )
+        if speaking:
+            speaking.welcomed(acked)
         self._host.stability.welcomed(self, f"{self._session} {speaker}" if speaker else "")
         if self._presence is None:
             if hello.lost_ms is not None:

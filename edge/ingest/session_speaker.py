@@ -103,6 +103,8 @@ class Speaking:
         self._streams: set[int] = set()
         self._parts: dict[str, tuple[int, int]] = {}
         self._acked = 0
+        self._is_welcome = False
+        """Whether the client has its welcome: nothing is told before that."""
         self._acking: asyncio.TimerHandle | None = None
 
     @property
@@ -137,6 +139,12 @@ class Speaking:
         """Audio up to these frames is in the log: it need not come again, and is not taken."""
         self.audio.begin(floors)
         self._ack()
+
+    def welcomed(self, acked: int) -> None:
+        """The client has its welcome, with this ack."""
+        self._is_welcome = True
+        if self.audio.acked != acked:
+            self._ack()
 
     def catch_up(self) -> None:
         """Tell of failures while no client was there; finals are in the log."""
@@ -215,6 +223,8 @@ class Speaking:
         turn, rev = self._parts.get(line.tag, (line.turn, 0))
         rev = rev + 1 if turn == line.turn else 1
         self._parts[line.tag] = (line.turn, rev)
+        if not self._is_welcome:
+            return False
         part = PartMessage(line.tag, line.turn, rev, text, len(text) if is_final else 0)
         if not is_final and self._socket.unsent_bytes >= CROWDED_BYTES:
             return False
@@ -283,5 +293,6 @@ class Speaking:
         if self._acking is not None:
             self._acking.cancel()
             self._acking = None
-        self._acked = self.audio.acked
-        self._socket.send_text(encode(Ack(self._acked)))
+        if self._is_welcome:
+            self._acked = self.audio.acked
+            self._socket.send_text(encode(Ack(self._acked)))

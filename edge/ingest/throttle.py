@@ -16,9 +16,7 @@ from edge.transport.interface import Socket
 class Throttle:
     """Pauses a socket and resumes it in time; ``close`` it with the connection."""
 
-    def __init__(
-        self, socket: Socket, per_s: int, counts: IngestCounts, repeats: Repeats
-    ) -> None:
+    def __init__(self, socket: Socket, per_s: int, counts: IngestCounts, repeats: Repeats) -> None:
         self._socket = socket
         self._per_s = per_s
         self._counts = counts

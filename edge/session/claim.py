@@ -175,11 +175,23 @@ class Claim:
             async for attempt in retrying():
                 with attempt:
                     await self._put()
+                    await self._cut_off()
         except SessionDeleted:
             self.is_lost = True
             self.holder.deleted()
         finally:
             self.ready.set()
+
+    async def _cut_off(self) -> None:
+        """Open the tracks of this name, so that a former holder that is still alive is stale.
+
+        What it had not stored by now it never will: what the log covers is known from here on.
+        """
+        if self.is_lost or (found := await self._store.detail(self.session)) is None:
+            return
+        for track in found.tracks:
+            if track == self.name or track.startswith(f"{self.name}/"):
+                await self._store.open_track(self.session, track)
 
     async def _put(self) -> None:
         version = 0

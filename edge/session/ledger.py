@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from edge.beat import next_beat
 from edge.errors import StoreError
 from edge.logs import Repeats, get_logger
 from edge.session.claim import DRAIN, Claim, Holder
@@ -34,6 +35,8 @@ from edge.session.writer import NoteWriter, TrackWriter, Writer
 
 WANTED_S = 10.0
 BEAT_S = 4.0
+STORE_EVERY_S = 0.04
+"""A final is in the log so much later at most; who said it has long been told."""
 MOST_LOSSES = 3
 LOSSES_WITHIN_S = 10.0
 """After so many claims of a name lost within so long its clients are several: all of them stay."""
@@ -142,6 +145,7 @@ class Ledger:
         self._losses: dict[tuple[str, str], deque[float]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._beating: asyncio.Task[None] | None = None
+        self._storing: asyncio.TimerHandle | None = None
 
     async def flush(self, deadline_s: float) -> None:
         """Wait until all that was said is stored, no longer than this."""
@@ -153,6 +157,8 @@ class Ledger:
     async def stop(self, deadline_s: float = 2.0) -> None:
         """Store what can be stored within the deadline, and let go; the store stays open."""
         await self.flush(deadline_s)
+        if self._storing is not None:
+            self._storing.cancel()
         if self.counts.waiting:
             _log.error("entries could not be stored before the end", entries=self.counts.waiting)
         await asyncio.gather(*(writer.abandon() for writer in tuple(self.busy)))
@@ -220,10 +226,7 @@ class Ledger:
         ``attends``: a join and a leave of the speaker are noted with it.
         """
         writer = TrackWriter(self, claim, track, attends=attends)
-        self._enter(claim.session)
-        if attends:
-            self.note(claim.session, JoinEntry(track))
-        writer.wake()
+        writer.begin()
         return writer
 
     def note(self, session: str, body: Body) -> None:
@@ -273,6 +276,18 @@ class Ledger:
         """Whether so many more may wait."""
         return self.counts.waiting + entries <= self._most_waiting
 
+    def soon(self, writer: Writer) -> None:
+        """Let a writer store what it has, together with others: that costs little more than one."""
+        self.busy.add(writer)
+        if self._storing is None:
+            loop = asyncio.get_running_loop()
+            self._storing = loop.call_at(next_beat(loop.time(), STORE_EVERY_S), self._store_all)
+
+    def _store_all(self) -> None:
+        self._storing = None
+        for writer in tuple(self.busy):
+            writer.wake()
+
     def settled(self, writer: Writer) -> None:
         """A writer has nothing to do for now."""
         if writer.waits:
@@ -280,6 +295,12 @@ class Ledger:
         self.busy.discard(writer)
         if self._notes.get(writer.session) is writer:
             del self._notes[writer.session]
+
+    def began(self, writer: TrackWriter, *, attends: bool) -> None:
+        """A track's writer has something to say from now on."""
+        self._enter(writer.session)
+        if attends:
+            self.note(writer.session, JoinEntry(writer.track))
 
     def leaves(self, writer: TrackWriter) -> None:
         """A speaker who was noted has gone."""

@@ -28,6 +28,7 @@ MEDIA_SERVER = "/transcribe"
 TOLD = "told"
 MOST_OWED = 1000
 NEWEST = 50
+MOST_WRITERS = 64
 
 _log = get_logger("edge.session.place")
 _mark = msgspec.json.Decoder(int).decode
@@ -52,6 +53,7 @@ class Place:
         self._began_unix_ms = 0
         self._shift_ms = 0.0
         self._created_unix_ms: int | None = None
+        self._writers: dict[str, TrackWriter] = {}
         self._told_ms = 0
         """Up to here others have told of the session's time."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -74,7 +76,21 @@ class Place:
         while name in taken:
             name = f"{tag}{self._apart}#{number}"
             number += 1
-        return self._ledger.write(self.claim, name, attends=self._is_media)
+        writer = self._writers.get(name)
+        if writer is not None and not writer.is_over:
+            # A second fence would cut off what the tag's last track has not stored yet.
+            writer.begin()
+            return writer
+        self._prune()
+        writer = self._writers[name] = self._ledger.write(self.claim, name, attends=self._is_media)
+        return writer
+
+    def _prune(self) -> None:
+        """Forget writers that have nothing to do; tags come and go."""
+        if len(self._writers) >= MOST_WRITERS:
+            self._writers = {
+                name: writer for name, writer in self._writers.items() if not writer.is_idle
+            }
 
     def session_ms(self, track_ms: float) -> float:
         """A time of this client's tracks on the clock that began when the session was made."""

@@ -68,7 +68,7 @@ class Writer:
             self._dropped = 0
         self._queue.extend(Draft(kind_of(body), encode_entry(body)) for body in bodies)
         self._ledger.counts.waiting += len(bodies)
-        self.wake()
+        self._ledger.soon(self)
 
     @property
     def name(self) -> str:
@@ -78,16 +78,18 @@ class Writer:
     @property
     def waits(self) -> bool:
         """Whether something has not been stored yet."""
-        return self._task is not None
+        return self._task is not None or bool(self._queue)
 
     def wake(self) -> None:
-        """See to it that what is queued gets stored."""
+        """See to it now that what is queued gets stored."""
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._pump())
             self._ledger.busy.add(self)
 
     async def flushed(self) -> None:
         """Return when all that was queued is stored, or cannot be any more."""
+        if self._queue:
+            self.wake()
         if self._task is not None:
             await asyncio.wait((self._task,))
 
@@ -161,11 +163,16 @@ class TrackWriter(Writer):
     """The lines of one track; made by ``Ledger.write``."""
 
     def __init__(self, ledger: Ledger, claim: Claim, track: str, *, attends: bool) -> None:
-        """``attends``: its beginning and end are the coming and going of its speaker."""
+        """``attends``: its beginning and end are the coming and going of its speaker.
+
+        That is so for a media server's tracks, of which only finals are told: each is a turn.
+        """
         super().__init__(ledger, claim.session)
         self.claim: Claim = claim
         self.track = track
         self._attends = attends
+        self._users = 0
+        """Tracks that have not finished: one, but for a moment when a tag's track is replaced."""
         self._grant: Grant | None = None
         self._turns: dict[str, int] = {}
         """Turns that are open, by the recognizer's name for them."""
@@ -225,11 +232,26 @@ class TrackWriter(Writer):
                 audio_seq=audio_seq,
                 sent=sent,
             ),
-            TurnEndEntry(self.track, line.turn, end_ms),
+            *(() if self._attends else (TurnEndEntry(self.track, line.turn, end_ms),)),
         )
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether it has neither a track nor anything left to store."""
+        return not self._users and not self.waits
+
+    def begin(self) -> None:
+        """A track speaks; its fence is taken at once."""
+        self._users += 1
+        if self._users == 1:
+            self._ledger.began(self, attends=self._attends)
+        self.wake()
+
     def finish(self) -> None:
-        """Nothing more will be said; what is queued is still stored."""
+        """A track says nothing more; what is queued is still stored."""
+        self._users -= 1
+        if self._users:
+            return
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -242,7 +264,8 @@ class TrackWriter(Writer):
             self._revisions[line.turn] = 0
             if len(self._revisions) > MOST_OPEN_TURNS:
                 del self._revisions[next(iter(self._revisions))]
-            self.say(TurnStartEntry(self.track, line.turn, round(line.start_ms)))
+            if not self._attends:
+                self.say(TurnStartEntry(self.track, line.turn, round(line.start_ms)))
 
     def _publish(self) -> None:
         self._timer = None

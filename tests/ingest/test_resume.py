@@ -103,10 +103,11 @@ async def test_a_drop_in_mid_word_costs_nothing_and_the_recognizer_connection_go
 ) -> None:
     """The bridge counts numbers and times from zero again; only session-end ends a session."""
     server, endpoint = shared
+    session = f"m1-{code}"
     connections = len(endpoint.connections)
     spoken = packets(sentence("alpha bravo charlie delta", 48000) + bytes(96 * 600))
     cut = 25  # the rest of alpha, 100 ms, is too short to be a word
-    async with joined(server, "m1") as first:
+    async with joined(server, session) as first:
         await first.send(start_event("a"))
         for number, packet in enumerate(spoken[:cut]):
             await first.send(media_event("a", 40_000 + number, packet, timestamp=number * 960))
@@ -114,10 +115,10 @@ async def test_a_drop_in_mid_word_costs_nothing_and_the_recognizer_connection_go
         await (drop(first) if code is None else first.leave(code))
     await until(server, (0, 1, 1))
     returns = await asyncio.to_thread(counted, server, REATTACHED)
-    async with joined(server, "m1", "sendBackInterim=true&provider=nobody") as media:
+    async with joined(server, session, "sendBackInterim=true&provider=nobody") as media:
         await media.until(lambda: media.of("info"))
         info = media.of("info")[0]
-        assert (info["sessionId"], info["config"]["sessionResumeEnabled"]) == ("m1", True)
+        assert (info["sessionId"], info["config"]["sessionResumeEnabled"]) == (session, True)
         for number, packet in enumerate(spoken[cut:]):
             await media.send(media_event("a", number, packet, timestamp=number * 960))
         assert await asyncio.to_thread(status, server) == (1, 0, 1)

@@ -81,6 +81,7 @@ def test_the_query_names_session_speaker_and_where_to_go_on() -> None:
         language="de",
         provider="flux",
         resume=ResumePoint("9d1e", 17),
+        log=True,
     )
 
 
