@@ -31,7 +31,7 @@ from edge.ingest.session_room import Member, Room
 from edge.ingest.session_speaker import Speaking, format_problem, speaker_request
 from edge.ingest.throttle import Throttle
 from edge.logs import Repeats, get_logger
-from edge.session.claim import retrying
+from edge.session.ledger import retrying
 from edge.session.store.interface import now_ms
 from edge.session.store.presence import Presence
 from edge.transport.interface import Close, Socket

@@ -19,6 +19,7 @@ from edge.beat import next_beat
 from edge.errors import StoreError
 from edge.logs import Repeats, get_logger
 from edge.session.claim import DRAIN, Claim, Holder
+from edge.session.claim import retrying as retrying
 from edge.session.entries import (
     Body,
     JoinEntry,

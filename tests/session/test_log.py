@@ -1,4 +1,4 @@
-"""What speakers of media servers say is in the log, whatever becomes of workers and of the store."""
+"""What speakers of media servers say is in the log, whatever becomes of workers and store."""
 
 from __future__ import annotations
 

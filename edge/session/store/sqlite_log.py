@@ -106,6 +106,11 @@ def renew(db: sqlite3.Connection, row: SessionRow) -> SessionRow:
     return row
 
 
+def number_of(batch: str) -> int:
+    """Which of its grant's appends a batch is."""
+    return int(batch.partition(":")[0])
+
+
 def append(
     db: sqlite3.Connection,
     grant: Grant,
@@ -132,6 +137,9 @@ def append(
             return HistoryLost(grant.session, renew(db, row).epoch)
         if current[1] == batch:
             return int(current[2])
+        if current[1] and number_of(batch) < number_of(current[1]):
+            # One that was given up, and done by another way since.
+            raise StaleFence(grant.session, grant.track, grant.fence, current[0])
     now, first = now_ms(), row.head + 1
     last = row.head + len(drafts)
     db.executemany(

@@ -85,9 +85,16 @@ def word_faults(speaker: Speaker, entries: Iterable[Entry]) -> list[str]:
         (index for index, pair in enumerate(zip(heard, said, strict=False)) if pair[0] != pair[1]),
         min(len(heard), len(said)),
     )
+    told = list(itertools.accumulate(len(text_of(entry).split()) for entry in finals))
+    first = next((index for index, count in enumerate(told) if count > at), len(told))
+    near = [
+        f"{entry.offset}/{entry.fence} at {entry.at_ms}: {entry.body.decode()}"
+        for entry in finals[max(0, first - 3) : first + 3]
+    ]
     return [
         f"{speaker.name}: {len(said)} words said, {len(heard)} heard; from word {at}: "
-        f"said {said[at : at + 6]}, heard {heard[at : at + 6]}"
+        f"said {said[at : at + 6]}, heard {heard[at : at + 6]}",
+        *near,
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from edge.errors import Conflict, HistoryLost, SessionDeleted, StaleFence
@@ -61,6 +62,19 @@ async def test_an_append_whose_answer_was_lost_is_not_done_twice(store: SessionS
     grant.batch, grant.acked = 0, 0
     assert await store.append(grant, [final("1")]) == 1
     assert await store.append(grant, [final("1")]) == 2
+
+
+async def test_an_append_that_the_network_delivers_late_is_not_done_after_others(
+    store: SessionStore,
+) -> None:
+    """It was repeated by another way, and what followed is in the log already."""
+    grant = await store.open_track("s", "alice")
+    late = msgspec.structs.replace(grant, turn=asyncio.Lock())
+    for text in ("1", "2", "3"):
+        await store.append(grant, [final(text)])
+    with pytest.raises(StaleFence):
+        await store.append(late, [final("1")])
+    assert await store.append(grant, [final("4")]) == 4
 
 
 async def test_a_session_cleared_starts_a_new_epoch(store: SessionStore) -> None:

@@ -20,6 +20,9 @@ if track ~= '' then
   if fence > current or acked > row.head then return {'lost', renew(row).epoch} end
   local last = known[2] and string.match(known[2], '^(%d+)=')
   if last and string.sub(known[2], #last + 2) == batch then return {'ok', tonumber(last), row.run} end
+  -- One that was long given up, and done by another way: the network may still deliver it.
+  local number = last and tonumber(string.match(known[2], '=(%d+):'))
+  if number and tonumber(string.match(batch, '^(%d+):')) < number then return {'stale', text(current)} end
 end
 local now = text(clock_us() / 1000)
 local at = 9
