@@ -240,7 +240,7 @@ class SessionReceiver:
         audio = SpeakerAudio()
         if is_elsewhere:
             audio.begin(await self._floors())
-        request = speaker_request(query, audio, hello.audio)
+        request = speaker_request(query, audio, hello.audio, is_elsewhere=is_elsewhere)
         if problem := self._host.problem(request):
             self.fail(4001, Err("bad_hello", problem, False))
             return False
@@ -251,7 +251,7 @@ class SessionReceiver:
             self.fail(1013, Err("overloaded", "this worker takes no more sessions", True))
             return False
         self._speaking = speaking
-        if is_elsewhere:
+        if not speaking.is_settled:
             self._settling = asyncio.get_running_loop().create_task(self._settle(speaking))
         return True
 

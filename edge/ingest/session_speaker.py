@@ -43,10 +43,17 @@ class Terms(msgspec.Struct, eq=False):
 
     audio: SpeakerAudio
     format: Audio
+    is_settled: bool = True
+    """False until it is known what another worker has stored; no audio is taken before."""
 
 
-def speaker_request(query: ListenQuery, audio: SpeakerAudio, form: Audio) -> SessionRequest:
-    """What a speaker asks of its session, with what has to outlive its connection."""
+def speaker_request(
+    query: ListenQuery, audio: SpeakerAudio, form: Audio, *, is_elsewhere: bool
+) -> SessionRequest:
+    """What a speaker asks of its session, with what has to outlive its connection.
+
+    ``is_elsewhere``: its audio goes on that another worker has begun to take.
+    """
 
     def covers(tag: str, end_ms: float) -> int | None:
         stream = stream_of(query.speaker, tag)
@@ -57,7 +64,7 @@ def speaker_request(query: ListenQuery, audio: SpeakerAudio, form: Audio) -> Ses
         speaker=query.speaker,
         provider=query.provider,
         language=query.language,
-        terms=Terms(audio, form),
+        terms=Terms(audio, form, is_settled=not is_elsewhere),
         covers=covers,
     )
 
@@ -127,8 +134,14 @@ class Speaking:
         self._terms.format = self._format
         if not goes_on:
             self.audio.begin()
+            self._terms.is_settled = True
         self._acked = self.audio.acked
         return True
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is known what other workers have taken of its audio."""
+        return self._terms.is_settled
 
     async def settled(self) -> None:
         """Wait until all that the speaker said over another worker is in the log."""
@@ -138,6 +151,7 @@ class Speaking:
     def go_on_from(self, floors: dict[int, int]) -> None:
         """Audio up to these frames is in the log: it need not come again, and is not taken."""
         self.audio.begin(floors)
+        self._terms.is_settled = True
         self._ack()
 
     def welcomed(self, acked: int) -> None:

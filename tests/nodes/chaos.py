@@ -18,7 +18,7 @@ import msgspec
 
 from edge.session.store.opening import open_store
 from tests.asr.fakes.openai_endpoint import KEY, FakeOpenAI
-from tests.nodes.support.checker import client_faults, log_faults, log_of, until_told
+from tests.nodes.support.checker import client_faults, log_faults, log_of, until_told, words_doubled
 from tests.nodes.support.clients import Client, Listener, Speaker, run_clients
 from tests.nodes.support.cluster import Cluster, running_cluster
 from tests.nodes.support.faults import Misfortune
@@ -34,6 +34,8 @@ class Outcome(msgspec.Struct):
     faults: list[str]
     happened: list[str]
     words: int
+    doubled: int
+    """Words that were told again: never silently, each with an offset of its own."""
     entries: int
     connections: int
     slowest_recovery_s: float
@@ -63,6 +65,7 @@ async def chaos(
         faults=faults,
         happened=fate.done,
         words=sum(speaker.words for speaker in talking),
+        doubled=sum(words_doubled(speaker, entries) for speaker in talking),
         entries=len(entries),
         connections=len(welcomes),
         slowest_recovery_s=max(welcome.took_s for welcome in welcomes),
@@ -94,6 +97,7 @@ def main() -> int:
     print(*outcome.happened, sep="\n")
     print(
         f"{len(outcome.happened)} faults in {arguments.minutes:g} minutes, {outcome.words} words, "
+        f"{outcome.doubled} of them told twice, "
         f"{outcome.entries} entries, {outcome.connections} connections, slowest welcome "
         f"{outcome.slowest_recovery_s:.2f} s after a loss; {len(outcome.faults)} promises broken"
     )

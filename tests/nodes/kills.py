@@ -19,7 +19,7 @@ import msgspec
 from edge.session.store.opening import open_store
 from tests.asr.fakes.openai_endpoint import FakeOpenAI
 from tests.ingest.support.media import openai_environment
-from tests.nodes.support.checker import client_faults, log_faults, log_of, until_told
+from tests.nodes.support.checker import client_faults, log_faults, log_of, until_told, words_doubled
 from tests.nodes.support.clients import Client, Listener, Speaker, run_clients
 from tests.support.server import Server, running
 
@@ -60,6 +60,7 @@ async def kills(
     faults += log_faults(head, entries)
     for client in clients:
         faults += client_faults(client, head, entries)
+    faults += [f"{each.name} doubled" for each in talking if words_doubled(each, entries)]
     returns = [welcome for client in clients for welcome in client.welcomes if welcome.resumed]
     faults += [f"a history was given up: {each}" for each in returns if not each.recovered]
     returns_s = sorted(each.took_s for each in returns)

@@ -70,32 +70,34 @@ def text_of(entry: Entry) -> str:
     return str(body["text"])
 
 
-def word_faults(speaker: Speaker, entries: Iterable[Entry]) -> list[str]:
-    """Every word that was said is in the log, in order.
+def words_of(speaker: Speaker, entries: Iterable[Entry]) -> tuple[list[Entry], list[str]]:
+    """A speaker's finals, and their words.
 
     A word that a worker's end cut in two may be told by both halves: next to each other, the same
     word counts once.
     """
     finals = [e for e in entries if e.kind == "final" and e.track == speaker.name]
-    heard = [word for word, _ in itertools.groupby(" ".join(map(text_of, finals)).split())]
+    words = " ".join(map(text_of, finals)).split()
+    return finals, [word for word, _ in itertools.groupby(words)]
+
+
+def words_lost(speaker: Speaker, entries: Iterable[Entry]) -> list[str]:
+    """Every word that was said is in the log, in order; the first that is not, with what is near."""
+    finals, heard = words_of(speaker, entries)
     said = [WORDS[number % len(WORDS)] for number in range(speaker.words)]
-    if heard == said:
+    at = 0
+    for word in heard:
+        if at < len(said) and word == said[at]:
+            at += 1
+    if at == len(said):
         return []
-    at = next(
-        (index for index, pair in enumerate(zip(heard, said, strict=False)) if pair[0] != pair[1]),
-        min(len(heard), len(said)),
-    )
-    told = list(itertools.accumulate(len(text_of(entry).split()) for entry in finals))
-    first = next((index for index, count in enumerate(told) if count > at), len(told))
-    near = [
-        f"{entry.offset}/{entry.fence} at {entry.at_ms}: {entry.body.decode()}"
-        for entry in finals[max(0, first - 3) : first + 3]
-    ]
-    return [
-        f"{speaker.name}: {len(said)} words said, {len(heard)} heard; from word {at}: "
-        f"said {said[at : at + 6]}, heard {heard[at : at + 6]}",
-        *near,
-    ]
+    near = "; ".join(f"{entry.offset}/{entry.fence} {text_of(entry)}" for entry in finals[-6:])
+    return [f"{speaker.name}: {len(said)} words said, lost from word {at}; the last told: {near}"]
+
+
+def words_doubled(speaker: Speaker, entries: Iterable[Entry]) -> int:
+    """How many words were told again."""
+    return max(0, len(words_of(speaker, entries)[1]) - speaker.words)
 
 
 async def until_told(
@@ -110,7 +112,7 @@ async def until_told(
     until_s = time.monotonic() + TOLD_WITHIN_S
     while True:
         head, entries = await log_of(store, session)
-        faults = [fault for speaker in speakers for fault in word_faults(speaker, entries)]
+        faults = [fault for speaker in speakers for fault in words_lost(speaker, entries)]
         faults += [
             f"{client.name} has not come up with the log"
             for client in clients
