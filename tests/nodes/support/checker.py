@@ -82,7 +82,7 @@ def words_of(speaker: Speaker, entries: Iterable[Entry]) -> tuple[list[Entry], l
 
 
 def words_lost(speaker: Speaker, entries: Iterable[Entry]) -> list[str]:
-    """Every word that was said is in the log, in order; the first that is not, with what is near."""
+    """Every word that was said is in the log, in order; else the first that is not."""
     finals, heard = words_of(speaker, entries)
     said = [WORDS[number % len(WORDS)] for number in range(speaker.words)]
     at = 0
