@@ -36,7 +36,7 @@ from edge.session.writer import NoteWriter, TrackWriter, Writer
 
 WANTED_S = 10.0
 BEAT_S = 4.0
-STORE_EVERY_S = 0.04
+STORE_EVERY_S = 0.08
 """A final is in the log so much later at most; who said it has long been told."""
 MOST_LOSSES = 3
 LOSSES_WITHIN_S = 10.0

@@ -66,6 +66,8 @@ class SqliteStore(SessionStore):
         self._listeners = Listeners()
         self._notifier = Notifier(path.with_suffix(".signals"), self._listeners.tell)
         self._grown: dict[str, int] = {}
+        self._mine: dict[str, int] = {}
+        """Where the logs stood that this worker wrote since the last look."""
         self._version = -1
         self._looked_ms = 0
         self._locks: list[int] = []
@@ -171,7 +173,11 @@ class SqliteStore(SessionStore):
             except (StoreError, sqlite3.Error):
                 continue
             self._version = version
+            mine, self._mine = self._mine, {}
             for session, standing in found.items():
+                # Of what this worker wrote itself its listeners have heard.
+                if mine.get(session) == standing.head and session in seen:
+                    continue
                 if seen.get(session) != standing or standing.changed_ms >= self._looked_ms:
                     self._listeners.tell(Signal(session))
             seen, self._looked_ms = found, began_ms
@@ -186,6 +192,7 @@ class SqliteStore(SessionStore):
     ) -> int | HistoryLost:
         answer = log.append(db, grant, batch, drafts, outbox)
         self._grown[grant.session] = 0 if isinstance(answer, HistoryLost) else answer
+        self._mine[grant.session] = self._grown[grant.session]
         return answer
 
     async def open_track(self, session: str, track: str) -> Grant:
