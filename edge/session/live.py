@@ -77,7 +77,7 @@ class LiveSession:
         self._gone = gone
         self._is_gone = False
         self._settings = settings
-        self._place = Place(host.ledger, request, self, self._owe)
+        self._place = Place(host.ledger, request, self, self._owe, resumable=self.resumable)
         self._inherited: dict[str, LiveTrack] = {}
         self._heir: Attachment | None = None
         """Who gets what inherited tracks say; None while the last client lost is awaited."""

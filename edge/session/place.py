@@ -43,7 +43,10 @@ class Place:
         request: SessionRequest,
         holder: Holder,
         owes: Callable[[list[SpokenLine]], None],
+        *,
+        resumable: bool,
     ) -> None:
+        """Clients that cannot come back do not take one another's place either."""
         self._ledger = ledger
         self._owes = owes
         self.session = request.session_id or str(uuid4())
@@ -58,7 +61,10 @@ class Place:
         """Up to here others have told of the session's time."""
         self._tasks: set[asyncio.Task[None]] = set()
         is_named = request.session_id is not None
-        if is_named and not (self._is_media and ledger.is_contested(self.session, self._name)):
+        is_shared = not resumable or (
+            self._is_media and ledger.is_contested(self.session, self._name)
+        )
+        if is_named and not is_shared:
             self.claim = ledger.claim(self.session, self._name, holder)
             self._spawn(self._look_back())
         else:
