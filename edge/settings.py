@@ -206,7 +206,10 @@ class Setting:
 
 def _path_hook(kind: type, value: Any) -> Any:
     if kind is Path and isinstance(value, str) and value:
-        return Path(value).expanduser()
+        try:
+            return Path(value).expanduser()
+        except RuntimeError:
+            raise ValueError("there is no such home directory") from None
     raise ValueError(f"a {kind.__name__} is wanted")
 
 
