@@ -31,6 +31,9 @@ HOLDERS = "holder"
 DRAIN = "drain"
 VACANT_S = 60.0
 """A place that was left is remembered for so long; longer than anybody waits for it."""
+AT_ONCE_MS = 200
+"""Connections that come so close to one another may be taken in another order."""
+TIME_DIGITS = 12
 DRAIN_WITHIN_S = 3.0
 """How long a holder may take to finish before its place is taken anyway."""
 
@@ -62,6 +65,16 @@ async def until_done(work: Callable[[], Awaitable[None]]) -> None:
     async for attempt in retrying():
         with attempt:
             await work()
+
+
+def is_newer(token: bytes, mine: bytes, *, for_sure: bool) -> bool:
+    """Whether the holder of ``token`` came after me.
+
+    Clocks of nodes differ: unless it is known ``for_sure``, much newer is not believed.
+    """
+    if token <= mine:
+        return False
+    return for_sure or int(token[:TIME_DIGITS], 16) - int(mine[:TIME_DIGITS], 16) <= AT_ONCE_MS
 
 
 class Holder(Protocol):
@@ -208,8 +221,8 @@ class Claim:
                 if conflict.body == mine:
                     self._version = version
                     return
-                if found not in (b"", conflict.body) and conflict.body > mine:
-                    # Two came at once for the place of a third, and the newer was quicker.
+                if is_newer(conflict.body, mine, for_sure=found not in (b"", conflict.body)):
+                    # Two came at once, and the newer was quicker.
                     self.is_lost = True
                     self.holder.superseded()
                     return

@@ -368,7 +368,7 @@ async def test_garbage_after_the_handshake_leaves_neighbours_alone(server: Serve
 
 
 def _upgraded(server: Server) -> socket.socket:
-    raw = socket.create_connection(("127.0.0.1", server.port), timeout=5)
+    raw = socket.create_connection((server.host, server.port), timeout=5)
     raw.sendall(
         b"GET /listen HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
