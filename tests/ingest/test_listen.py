@@ -148,7 +148,8 @@ async def test_a_service_that_drops_is_not_noticed(gateway: Gateway) -> None:
         await client.until_text("bravo charlie delta")
         await client.say("echo")
         await client.until_text("echo")
-    assert client.texts == ["alpha", "bravo charlie delta", "echo"]
+    # On a machine that stands still the pause between two words may end the turn.
+    assert " ".join(client.texts) == "alpha bravo charlie delta echo"
     assert_sensible(client)
 
 
