@@ -187,6 +187,8 @@ class Claim:
         try:
             async for attempt in retrying():
                 with attempt:
+                    # Who finds this claim tells its holder: that must not be missed.
+                    await self._store.listening(self.session)
                     await self._put()
                     await self._cut_off()
         except SessionDeleted:
