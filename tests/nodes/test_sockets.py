@@ -21,6 +21,7 @@ SUITE = (
     "tests/ingest/test_session_v1_speaker.py",
     "tests/ingest/test_listen_log.py",
     "tests/ingest/test_listen_others.py",
+    "tests/ingest/test_listen_workers.py",
 )
 SOCKET, SPEAKER, LOG, *_ = SUITE
 LEFT_OUT = (
