@@ -8,6 +8,7 @@ wants them. Whoever speaks never waits for any of it.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from functools import partial
 from itertools import islice
@@ -40,7 +41,7 @@ MOST_OPEN_TURNS = 16
 _log = get_logger("edge.session.writer")
 
 
-class Writer:
+class Writer(ABC):
     """A bounded queue into one session's log; ``_append`` says how its drafts get there."""
 
     def __init__(self, ledger: Ledger, session: str) -> None:
@@ -111,43 +112,42 @@ class Writer:
                 self._ledger.counts.waiting -= len(batch)
                 self._ledger.counts.appended += len(batch)
         except StaleFence:
-            self._end()
+            self.is_over = True
             self._ledger.counts.superseded += 1
             self._superseded()
         except SessionDeleted:
-            self._end()
+            self.is_over = True
             self._deleted()
         except StoreError as error:
-            self._end()
+            self.is_over = True
             self._ledger.repeats.note("a log cannot be written", "error", reason=str(error))
         except Exception as error:
-            self._end()
+            self.is_over = True
             _log.error("a log cannot be written", exc_info=error)
         finally:
-            if asyncio.current_task() is self._task:
-                self._task = None
+            self._task = None
             if self.is_over:
                 self._forget()
             self._ledger.settled(self)
-
-    def _end(self) -> None:
-        self.is_over = True
-        self._forget()
 
     def _forget(self) -> None:
         self._ledger.counts.waiting -= len(self._queue)
         self._ledger.counts.refused += len(self._queue)
         self._queue.clear()
 
+    @abstractmethod
     async def _prepare(self) -> None:
         """What has to happen before anything is appended."""
 
+    @abstractmethod
     async def _append(self, drafts: list[Draft]) -> None:
-        raise NotImplementedError
+        """Store these in one step; what keeps the store from it is raised."""
 
+    @abstractmethod
     def _superseded(self) -> None:
         """Another writes now."""
 
+    @abstractmethod
     def _deleted(self) -> None:
         """The session is gone."""
 
@@ -157,6 +157,15 @@ class NoteWriter(Writer):
 
     async def _append(self, drafts: list[Draft]) -> None:
         await self._store.note(self.session, drafts)
+
+    async def _prepare(self) -> None:
+        """It has no fence to take."""
+
+    def _superseded(self) -> None:
+        """Nobody can take its place."""
+
+    def _deleted(self) -> None:
+        """Whoever holds a claim in the session is told."""
 
 
 class TrackWriter(Writer):
