@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -217,7 +218,7 @@ async def running(
         except BaseException:
             try:
                 await gateway.stop()
-            except GatewayFailed:
+            except (GatewayFailed, asyncio.CancelledError, KeyboardInterrupt):
                 gateway.kill()
             raise
         if status := await gateway.stop():
@@ -226,11 +227,20 @@ async def running(
 
 @contextmanager
 def _ended_like_interrupted() -> Iterator[None]:
-    """Let SIGTERM unwind this process as Ctrl-C does, so that no gateway is left behind."""
-    unwind = signal.getsignal(signal.SIGINT)
-    if not callable(unwind):
-        # A background job ignores Ctrl-C; that is no reason to outlive its end.
-        unwind = signal.default_int_handler
+    """Let SIGTERM unwind the running task as Ctrl-C does, so that no gateway is left behind.
+
+    It cancels the task: an exception raised wherever the signal finds the interpreter could leave
+    a lock of the standard library held, and this process waiting for it.
+    """
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    told = False
+
+    def unwind(number: int, frame: FrameType | None) -> None:
+        nonlocal told
+        told = True
+        loop.call_soon_threadsafe(task.cancel)
+
     try:
         previous = signal.signal(signal.SIGTERM, unwind)
     except ValueError:  # not the main thread: whoever owns that one decides
@@ -238,6 +248,10 @@ def _ended_like_interrupted() -> Iterator[None]:
         return
     try:
         yield
+    except asyncio.CancelledError:
+        if told:
+            raise KeyboardInterrupt from None
+        raise
     finally:
         signal.signal(signal.SIGTERM, previous)
 
