@@ -33,6 +33,10 @@ class FinalEntry(Struct, frozen=True, omit_defaults=True, tag_field="type", tag=
     """The last audio frame of ``edge.session.v1`` that this final covers."""
     sent: bool = True
     """Whether it had gone to its speaker's client before it was stored."""
+    latency_ms: int | None = None
+    """From the arrival of the audio that ends it to its text, where that was measured."""
+    model: str | None = None
+    """The recognizer's model, where it is known."""
 
 
 class TurnStartEntry(Struct, frozen=True, tag_field="type", tag="turn_start"):
@@ -83,6 +87,19 @@ class EndEntry(Struct, frozen=True, tag_field="type", tag="end"):
     reason: str
 
 
+class SpeakerEntry(Struct, frozen=True, tag_field="type", tag="speaker"):
+    """Who said something; ``said`` is the JSON of ``edge.meeting.records.SpeakerSaid``."""
+
+    role: str
+    said: msgspec.Raw
+
+
+class ResetEntry(Struct, frozen=True, tag_field="type", tag="reset"):
+    """What was said under this role before, and by whom, no longer counts."""
+
+    role: str
+
+
 Body = (
     FinalEntry
     | TurnStartEntry
@@ -91,6 +108,8 @@ Body = (
     | LeaveEntry
     | ConfigEntry
     | NoteEntry
+    | SpeakerEntry
+    | ResetEntry
     | EndEntry
 )
 
