@@ -5,21 +5,35 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import aclosing
-from types import MappingProxyType
+from types import NoneType
 from typing import Any
 
 import msgspec
 from sanic import HTTPResponse, Request
+from sanic.exceptions import PayloadTooLarge
 from sanic.http import Stage
 from sanic.response import raw
 
-from edge.api.http import ApiError, Endpoints, Streamed
+from edge.api.http import (
+    DEADLINE_S,
+    NO_HEADERS,
+    Answer,
+    ApiError,
+    Call,
+    Endpoint,
+    Endpoints,
+    Headed,
+    Streamed,
+    parse_body,
+)
 from edge.errors import Conflict, HistoryLost, SessionDeleted, StoreError
 from edge.logs import Repeats, get_logger
 
 JSON = "application/json; charset=utf-8"
-DEADLINE_S = 4.0
-"""For an answer, or the beginning of one that is sent in parts."""
+BODY_DEADLINE_S = 30.0
+"""For the body of a request to arrive."""
+MOST_BODY_BYTES = 64 * 1024 * 1024
+"""Held of all bodies that a worker is reading or working on."""
 MOST_STREAMS = 8
 """Answers that a worker sends in parts at once; each holds what it has made and not sent."""
 SLOWEST_STREAM_S = 600.0
@@ -35,6 +49,7 @@ class Answers:
     def __init__(self, endpoints: Endpoints) -> None:
         self._endpoints = endpoints
         self._streams = 0
+        self._body_bytes = 0
         self._faults = Repeats(_log)
 
     def serves(self, target: str) -> bool:
@@ -43,20 +58,39 @@ class Answers:
 
     async def answer(self, request: Request, target: str) -> HTTPResponse | None:
         """The response to a request; None when it has been sent, in parts, by then."""
+        held = 0
         try:
-            endpoint, call = self._endpoints.find(request.method, target)
-            async with asyncio.timeout(DEADLINE_S):
-                answer = await endpoint.handle(call)
+            endpoint, call = self._endpoints.find(request.method, target, request.headers)
+            if request.method == "POST":
+                held = self._reserve(request, endpoint.max_body_bytes)
+                text = await _read_body(request, endpoint.max_body_bytes)
+                call = _with_body(endpoint, call, text)
+            answer = await _within(endpoint, call)
             if isinstance(answer, Streamed):
                 return await self._stream(request, answer)
         except ApiError as error:
             return _structured(error.body, error.status, error.headers)
         except (StoreError, TimeoutError) as error:
             return self._store_failed(error)
+        finally:
+            self._body_bytes -= held
         self._faults.summarize()
         if answer is None:
             return HTTPResponse(status=204)
+        if isinstance(answer, Headed):
+            return _structured(answer.body, 200, answer.headers)
         return _structured(answer, 200)
+
+    def _reserve(self, request: Request, limit: int) -> int:
+        """Room for the body of a request; nothing waits for room, it is refused."""
+        stream: Any = request.stream
+        size: int = limit if stream.request_body == "chunked" else min(limit, stream.request_bytes)
+        if self._body_bytes + size > MOST_BODY_BYTES:
+            stream.keep_alive = False
+            detail = "The gateway is working on too many large requests; try again later"
+            raise ApiError(503, "busy", detail, {"Retry-After": "5"})
+        self._body_bytes += size
+        return size
 
     def _store_failed(self, error: StoreError | TimeoutError) -> HTTPResponse:
         if isinstance(error, SessionDeleted):
@@ -97,6 +131,18 @@ class Answers:
             return None
 
 
+async def _within(endpoint: Endpoint[Any, Any], call: Call[Any, Any]) -> Answer:
+    """What the endpoint answers in time."""
+    try:
+        async with asyncio.timeout(endpoint.deadline_s):
+            return await endpoint.handle(call)
+    except TimeoutError as error:
+        if endpoint.deadline_s == DEADLINE_S:
+            raise
+        detail = f"This took over {endpoint.deadline_s:g} s; what was done is kept, ask again"
+        raise ApiError(504, "too_slow", detail) from error
+
+
 async def _send_head(request: Request, response: HTTPResponse) -> None:
     """The header of an answer whose length is not known; Sanic 25.12 fails when it ends this."""
     await response.send(b"")
@@ -105,7 +151,32 @@ async def _send_head(request: Request, response: HTTPResponse) -> None:
     stream.stage = Stage.IDLE
 
 
+async def _read_body(request: Request, limit: int) -> bytes:
+    """The body of a request; ``ApiError`` 413 above ``limit`` bytes, 408 when it takes too long."""
+    stream: Any = request.stream
+    usual, stream.request_max_size = stream.request_max_size, limit
+    try:
+        async with asyncio.timeout(BODY_DEADLINE_S):
+            return b"".join([part async for part in stream])
+    except PayloadTooLarge as error:
+        detail = f"The body is too large: at most {limit} bytes are allowed"
+        raise ApiError(413, "too_large", detail) from error
+    except TimeoutError as error:
+        stream.keep_alive = False
+        detail = f"The body did not arrive within {BODY_DEADLINE_S:g} s"
+        raise ApiError(408, "too_slow", detail) from error
+    finally:
+        stream.request_max_size = usual
+
+
+def _with_body(endpoint: Endpoint[Any, Any], call: Call[Any, Any], text: bytes) -> Call[Any, Any]:
+    if endpoint.body is NoneType:
+        return call
+    body = parse_body(text, endpoint.body)
+    return msgspec.structs.replace(call, body=body, text=text)
+
+
 def _structured(
-    body: msgspec.Struct, status: int, headers: Mapping[str, str] = MappingProxyType({})
+    body: msgspec.Struct | msgspec.Raw, status: int, headers: Mapping[str, str] = NO_HEADERS
 ) -> HTTPResponse:
     return raw(_json.encode(body), status=status, headers={**headers}, content_type=JSON)

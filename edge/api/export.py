@@ -82,7 +82,7 @@ class Exporter:
     def __init__(self, store: SessionStore) -> None:
         self._store = store
 
-    async def export(self, call: Call[ExportQuery]) -> Streamed:
+    async def export(self, call: Call[ExportQuery, None]) -> Streamed:
         """The log of a session in the format that was asked for; 404 when there is none."""
         head = await self._store.head(call.session)
         if head is None:

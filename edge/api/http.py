@@ -1,4 +1,4 @@
-"""A small typed layer over HTTP: endpoints with path parameters and queries, and one error shape.
+"""A small typed layer over HTTP: endpoints with parameters and bodies, and one error shape.
 
 An ``Endpoint`` says what it takes and gives as ``msgspec`` types; ``Endpoints`` finds the one for a
 request. What cannot be answered is an ``ApiError``, which clients see as
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from types import MappingProxyType
+from functools import cache
+from types import MappingProxyType, NoneType
 from typing import Any, Generic, TypeVar
 from urllib.parse import parse_qsl, unquote_to_bytes
 
@@ -19,6 +20,10 @@ from edge.errors import EdgescribeError
 from edge.session.names import name_problem
 
 MAX_QUERY_FIELDS = 100
+DEADLINE_S = 4.0
+"""For an answer, or the beginning of one that is sent in parts."""
+MAX_BODY_BYTES = 64 * 1024
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -39,7 +44,7 @@ class ApiError(EdgescribeError):
         status: int,
         code: str,
         detail: str,
-        headers: Mapping[str, str] = MappingProxyType({}),
+        headers: Mapping[str, str] = NO_HEADERS,
     ) -> None:
         self.status = status
         self.headers = headers
@@ -48,13 +53,15 @@ class ApiError(EdgescribeError):
 
 
 class NoQuery(msgspec.Struct, frozen=True):
-    """The query of endpoints that take none."""
+    """The parameters of endpoints that take none."""
 
 
 Query = TypeVar("Query", bound=msgspec.Struct)
+Body = TypeVar("Body")
+Decoded = TypeVar("Decoded", bound=msgspec.Struct)
 
 
-class Call(msgspec.Struct, Generic[Query], frozen=True, kw_only=True):
+class Call(msgspec.Struct, Generic[Query, Body], frozen=True, kw_only=True):
     """A request that an endpoint is to answer, checked and decoded."""
 
     method: str
@@ -62,6 +69,10 @@ class Call(msgspec.Struct, Generic[Query], frozen=True, kw_only=True):
     session: str = ""
     """The path parameter ``{session}``."""
     query: Query
+    body: Body
+    """None for endpoints that take none, whatever was sent."""
+    text: bytes = b""
+    """The body as it was sent."""
 
 
 class Streamed(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,25 +80,44 @@ class Streamed(msgspec.Struct, frozen=True, kw_only=True):
 
     content_type: str
     parts: AsyncGenerator[bytes, None]
-    headers: Mapping[str, str] = MappingProxyType({})
+    headers: Mapping[str, str] = NO_HEADERS
 
 
-Answer = msgspec.Struct | Streamed | None
+class Headed(msgspec.Struct, frozen=True):
+    """A JSON body with headers of its own."""
+
+    body: msgspec.Struct | msgspec.Raw
+    headers: Mapping[str, str]
+
+
+Answer = msgspec.Struct | msgspec.Raw | Headed | Streamed | None
 """A JSON body, a stream, or nothing (204)."""
 
 
-class Endpoint(msgspec.Struct, Generic[Query], frozen=True, kw_only=True):
+class Endpoint(msgspec.Struct, Generic[Query, Body], frozen=True, kw_only=True):
     """One method of one path."""
 
     method: str
     path: str
-    """Segments are literal, or ``{session}``: a session's name, percent-encoded."""
+    """Segments are literal, or ``{session}``: a session's name, percent-encoded. Another name in
+    braces stands for any segment, which is not looked at."""
     summary: str
     query: type[Query]
-    """Its fields are the query's; their ``msgspec.Meta`` describes what is allowed."""
+    """Its fields are the parameters; their ``msgspec.Meta`` describes what is allowed, and its
+    ``extra`` how they are read: see ``Parameter``."""
+    body: type[Body] = NoneType  # type: ignore[assignment]
+    """The JSON body of a POST; an array counts as an empty object if that is allowed."""
+    max_body_bytes: int = MAX_BODY_BYTES
     answer: type[msgspec.Struct] | None = None
-    """The body of 200; None when it is a stream or nothing."""
-    handle: Callable[[Call[Query]], Awaitable[Answer]]
+    """The body of 200; None when it is a stream, any JSON object or nothing."""
+    content_types: tuple[str, ...] = ()
+    """Of 200, where ``answer`` does not say it; without either the answer is 204."""
+    errors: tuple[int, ...] = ()
+    """Statuses of its own errors, beside those that the layer answers with."""
+    deadline_s: float = DEADLINE_S
+    is_public: bool = True
+    """Whether the description of the interface lists it."""
+    handle: Callable[[Call[Query, Body]], Awaitable[Answer]]
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -98,14 +128,17 @@ class Endpoint(msgspec.Struct, Generic[Query], frozen=True, kw_only=True):
 class Endpoints:
     """All endpoints there are; ``find`` gives the one for a request and what it is called with."""
 
-    def __init__(self, endpoints: Sequence[Endpoint[Any]]) -> None:
+    def __init__(self, endpoints: Sequence[Endpoint[Any, Any]]) -> None:
         self.all = tuple(endpoints)
-        self._by_path: dict[tuple[str, ...], list[Endpoint[Any]]] = {}
+        self._by_path: dict[tuple[str, ...], list[Endpoint[Any, Any]]] = {}
         for endpoint in endpoints:
             self._by_path.setdefault(_segments(endpoint.path), []).append(endpoint)
 
-    def find(self, method: str, target: str) -> tuple[Endpoint[Any], Call[Any]]:
-        """The endpoint for ``method target``; ``ApiError`` 400, 404 or 405.
+    def find(
+        self, method: str, target: str, headers: Mapping[str, str] = NO_HEADERS
+    ) -> tuple[Endpoint[Any, Any], Call[Any, Any]]:
+        """The endpoint for ``method target``, and its call without a body; ``ApiError`` 400, 404
+        or 405.
 
         ``target`` is the path and query as sent, one character a byte.
         """
@@ -119,8 +152,9 @@ class Endpoints:
         for endpoint in endpoints:
             if method in endpoint.methods:
                 session = _session(named["{session}"]) if "{session}" in named else ""
-                values = parse_query(query, endpoint.query)
-                return endpoint, Call(method=endpoint.method, session=session, query=values)
+                values = parse_query(query, endpoint.query, headers)
+                call = Call(method=endpoint.method, session=session, query=values, body=None)
+                return endpoint, call
         allowed = ", ".join(sorted(each for known in endpoints for each in known.methods))
         detail = f"{method} is not possible here; allowed: {allowed}"
         raise ApiError(405, "method_not_allowed", detail, {"Allow": allowed})
@@ -134,7 +168,64 @@ class Endpoints:
         return any(_fits(pattern, segments) for pattern in self._by_path)
 
 
-def parse_query(text: str, kind: type[Query]) -> Query:
+class Parameter(msgspec.Struct, frozen=True, kw_only=True):
+    """One field of a query struct, as requests have it.
+
+    ``Meta(extra={"header": "x-name"})`` takes it from a header. ``extra={"read": function}`` reads
+    its text: the function returns the value, None for the default, or raises ``ValueError``;
+    ``extra={"schema": …}`` then says in JSON Schema which texts it takes.
+    """
+
+    field: str
+    name: str
+    is_header: bool
+    type: Any
+    default: Any
+    schema: dict[str, Any]
+    read: Callable[[str], Any] | None
+    allowed: str
+    """What it takes, in words."""
+
+    def value(self, text: str) -> Any:
+        """Its value, None for the default; ``ApiError`` 400 names it and what is allowed."""
+        if self.type is not str:
+            text = text.strip()
+        if not text:
+            return None
+        try:
+            if self.read is not None:
+                return self.read(text)
+            return msgspec.convert(text, self.type, strict=False)
+        except ValueError as error:  # of which msgspec's is one
+            detail = f"{self.name}={text[:80]!r} cannot be used: {self.allowed}"
+            raise ApiError(400, "bad_query", detail) from error
+
+
+@cache
+def parameters(kind: type[msgspec.Struct]) -> tuple[Parameter, ...]:
+    """The parameters that a query struct declares."""
+    found = []
+    for field in msgspec.structs.fields(kind):
+        info = msgspec.inspect.type_info(field.type)
+        meta = info if isinstance(info, msgspec.inspect.Metadata) else None
+        extra = (meta and meta.extra) or {}
+        described = (meta and meta.extra_json_schema) or {}
+        found.append(
+            Parameter(
+                field=field.name,
+                name=extra.get("header", field.encode_name),
+                is_header="header" in extra,
+                type=field.type,
+                default=field.default,
+                schema=extra.get("schema") or msgspec.json.schema(field.type),
+                read=extra.get("read"),
+                allowed=str(described.get("description", "another value is needed")),
+            )
+        )
+    return tuple(found)
+
+
+def parse_query(text: str, kind: type[Query], headers: Mapping[str, str] = NO_HEADERS) -> Query:
     """The fields of a query that ``kind`` knows, the first of each name; empty ones count as
     absent. ``ApiError`` 400 names the field and what is allowed."""
     try:
@@ -144,25 +235,29 @@ def parse_query(text: str, kind: type[Query]) -> Query:
         raise ApiError(400, "bad_query", detail) from error
     given = dict(reversed(pairs))
     values = {}
-    for field in msgspec.structs.fields(kind):
-        text = given.get(field.encode_name, "")
-        if field.type is not str:
-            text = text.strip()
-        if not text:
-            continue
-        try:
-            values[field.name] = msgspec.convert(text, field.type, strict=False)
-        except msgspec.ValidationError as error:
-            allowed = _description(field.type)
-            detail = f"{field.encode_name}={text[:80]!r} cannot be used: {allowed}"
-            raise ApiError(400, "bad_query", detail) from error
+    for parameter in parameters(kind):
+        source = headers if parameter.is_header else given
+        value = parameter.value(source.get(parameter.name, ""))
+        if value is not None:
+            values[parameter.field] = value
     return kind(**values)
 
 
-def _description(annotation: Any) -> str:
-    kind = msgspec.inspect.type_info(annotation)
-    extra = kind.extra_json_schema if isinstance(kind, msgspec.inspect.Metadata) else None
-    return str((extra or {}).get("description", "another value is needed"))
+@cache
+def _decoder(kind: type[msgspec.Struct]) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(kind | list[object])
+
+
+def parse_body(text: bytes, kind: type[Decoded]) -> Decoded:
+    """A JSON object as ``kind``; an array counts as an empty one. ``ApiError`` 400."""
+    try:
+        body: Decoded | list[object] = _decoder(kind).decode(text)
+        return kind() if isinstance(body, list) else body
+    except (msgspec.MsgspecError, RecursionError, TypeError, UnicodeDecodeError) as error:
+        wrong = str(error) if isinstance(error, msgspec.ValidationError) else "it is not JSON"
+        if isinstance(error, TypeError):
+            wrong = "an object is needed, this is an array"
+        raise ApiError(400, "bad_body", f"The body cannot be used: {wrong}") from error
 
 
 def _segments(path: str) -> tuple[str, ...]:
@@ -171,7 +266,7 @@ def _segments(path: str) -> tuple[str, ...]:
 
 def _fits(pattern: tuple[str, ...], segments: tuple[str, ...]) -> bool:
     return len(pattern) == len(segments) and all(
-        expected == "{session}" or expected == found
+        expected.startswith("{") or expected == found
         for expected, found in zip(pattern, segments, strict=True)
     )
 

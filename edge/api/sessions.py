@@ -76,7 +76,7 @@ class SessionEndpoints:
     def __init__(self, store: SessionStore) -> None:
         self._store = store
 
-    async def page(self, call: Call[ListQuery]) -> SessionList:
+    async def page(self, call: Call[ListQuery, None]) -> SessionList:
         """The sessions whose names begin with ``prefix``, a page at a time."""
         query = call.query
         limit = min(query.limit, MAX_LISTED)
@@ -99,7 +99,7 @@ class SessionEndpoints:
             shown[-1].name if len(matching) > limit else None,
         )
 
-    async def get(self, call: Call[NoQuery]) -> SessionState:
+    async def get(self, call: Call[NoQuery, None]) -> SessionState:
         """Where a session stands and who is there; 404 when there is none."""
         detail = await self._store.detail(call.session)
         if detail is None:
@@ -123,7 +123,7 @@ class SessionEndpoints:
             connections=connections,
         )
 
-    async def delete(self, call: Call[NoQuery]) -> None:
+    async def delete(self, call: Call[NoQuery, None]) -> None:
         """Remove a session and all it holds; whoever is in it is sent away.
 
         404 when there is none.

@@ -20,6 +20,6 @@ class StabilityEndpoint:
     def __init__(self, figures: Figures) -> None:
         self._figures = figures
 
-    async def get(self, call: Call[NoQuery]) -> Report:
+    async def get(self, call: Call[NoQuery, None]) -> Report:
         """The figures of the last 5 minutes, hour and day, each with a verdict."""
         return await self._figures.report()

@@ -47,7 +47,7 @@ async def write(store: SessionStore, drafts: Iterable[Draft], session: str = "s"
 
 async def export(store: SessionStore, kind: Format, session: str = "s") -> str:
     answer = await Exporter(store).export(
-        Call(method="GET", session=session, query=ExportQuery(kind))
+        Call(method="GET", session=session, query=ExportQuery(kind), body=None)
     )
     return b"".join([part async for part in answer.parts]).decode()
 
@@ -139,7 +139,9 @@ async def test_a_long_log_is_never_held_as_a_whole(store: SessionStore, kind: Fo
         first = page * 1000
         drafts = [final(n * 3000, n * 3000 + 2500, text) for n in range(first, first + 1000)]
         await store.append(grant, drafts)
-    answer = await Exporter(store).export(Call(method="GET", session="s", query=ExportQuery(kind)))
+    answer = await Exporter(store).export(
+        Call(method="GET", session="s", query=ExportQuery(kind), body=None)
+    )
     size = count = 0
     tracemalloc.start()
     try:
@@ -159,7 +161,7 @@ async def test_a_log_that_goes_meanwhile_is_not_passed_off_as_a_whole_one(
 ) -> None:
     await write(store, [final(n, n + 1, "said") for n in range(500)])
     answer = await Exporter(store).export(
-        Call(method="GET", session="s", query=ExportQuery("json"))
+        Call(method="GET", session="s", query=ExportQuery("json"), body=None)
     )
     with pytest.raises(error):
         async for _ in answer.parts:
@@ -172,7 +174,7 @@ async def test_a_log_that_goes_meanwhile_is_not_passed_off_as_a_whole_one(
 async def test_what_is_said_during_an_export_is_left_out(store: SessionStore) -> None:
     await write(store, [final(n, n + 1, "said") for n in range(150)])
     answer = await Exporter(store).export(
-        Call(method="GET", session="s", query=ExportQuery("json"))
+        Call(method="GET", session="s", query=ExportQuery("json"), body=None)
     )
     parts = []
     async for part in answer.parts:

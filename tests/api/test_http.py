@@ -28,11 +28,11 @@ class Said(msgspec.Struct):
     text: str
 
 
-async def handle(call: Call[Wanted]) -> Said:
+async def handle(call: Call[Wanted, None]) -> Said:
     return Said(call.session)
 
 
-async def plain(call: Call[NoQuery]) -> Said:
+async def plain(call: Call[NoQuery, None]) -> Said:
     return Said(call.method)
 
 
