@@ -19,6 +19,8 @@ COMMON_SETTINGS = (
     "log_level",
     "log_format",
 )
+ROLES = ("mixed", "teacher", "students")
+"""The streams of a meeting."""
 
 
 def add_settings(parser: argparse.ArgumentParser, names: Sequence[str] = COMMON_SETTINGS) -> None:

@@ -51,6 +51,16 @@ COMMANDS = (
         "edgescribe mix media.jsonl meeting.wav",
     ),
     Command(
+        "record",
+        "stream a WAV file to a meeting as a recorder's desktop client does",
+        "edgescribe record interview.wav http://127.0.0.1:8080 --role teacher --session-id m1",
+    ),
+    Command(
+        "smoke",
+        "try a running gateway's meetings: ingest or asr",
+        "edgescribe smoke ingest --base-http http://127.0.0.1:8080 --base-ws ws://127.0.0.1:8080",
+    ),
+    Command(
         "config",
         "show every setting, its value and where that came from",
         "PORT=9000 edgescribe config --format json",

@@ -19,8 +19,8 @@ from websockets.exceptions import (
 from edge.errors import EdgescribeError
 
 CONNECT_TIMEOUT_S = 15.0
-_SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
-_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+WEBSOCKET_SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
+LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 class Unreachable(EdgescribeError):
@@ -104,7 +104,7 @@ def transcribe_url(address: str, defaults: Mapping[str, str]) -> str:
     )
     try:
         parts = urlsplit(address if "://" in address else f"ws://{address}")
-        scheme, host, _ = _SCHEMES.get(parts.scheme), parts.hostname, parts.port
+        scheme, host, _ = WEBSOCKET_SCHEMES.get(parts.scheme), parts.hostname, parts.port
     except ValueError:
         raise problem from None
     if scheme is None or not host or any(c.isspace() for c in address):
@@ -137,7 +137,7 @@ async def connected(
             ping_interval=None,
             close_timeout=5,
             max_queue=None,
-            proxy=None if parts.hostname in _LOOPBACK else True,
+            proxy=None if parts.hostname in LOOPBACK else True,
         )
     except TimeoutError:
         raise Unreachable(f"{where} did not answer within {timeout_s:g} s") from None
