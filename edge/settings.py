@@ -32,6 +32,7 @@ from edge.audio.settings import TrackSettings
 from edge.demo.settings import MonitorSettings
 from edge.errors import SettingError
 from edge.ingest.settings import ListenSettings
+from edge.meeting.settings import MeetingSettings
 from edge.server.settings import ServerSettings
 from edge.session.dump import DumpSettings
 from edge.session.retention import RetentionSettings
@@ -66,6 +67,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     store: StoreSettings = msgspec.field(default_factory=StoreSettings)
     retention: RetentionSettings = msgspec.field(default_factory=RetentionSettings)
     listen: ListenSettings = msgspec.field(default_factory=ListenSettings)
+    meeting: MeetingSettings = msgspec.field(default_factory=MeetingSettings)
     dump: DumpSettings = msgspec.field(default_factory=DumpSettings)
     track: TrackSettings = msgspec.field(default_factory=TrackSettings)
     recognizers: ChoiceSettings = msgspec.field(default_factory=ChoiceSettings)
