@@ -33,6 +33,7 @@ from edge.logs import get_logger
 _log = get_logger("edge.asr.registry")
 _S = TypeVar("_S", bound=msgspec.Struct)
 
+EMBEDDED_MODEL = "moonshine-tiny-en"
 REFERENCE_PROVIDERS = frozenset({"gemini", "xai"})
 """Names in priority lists written for other gateways; skipped where there is no such entry."""
 
@@ -61,6 +62,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """May raise ``SettingError``."""
     settings: type[msgspec.Struct] | None = None
     """What an operator may choose about it, in a table of its name; fields carry an ``option``."""
+    model: Callable[[RecognizerConfig], str] = lambda config: ""
+    """What the recognizer calls its model; empty where it has no name."""
     aliases: tuple[str, ...] = ()
     """Other names clients and priority lists may use."""
     default: bool = True
@@ -85,18 +88,21 @@ ENTRIES: tuple[Entry, ...] = (
         missing=lambda config: openai_missing(config.of(OpenAISettings)),
         build=lambda config: OpenAIRecognizer(config.of(OpenAISettings)),
         settings=OpenAISettings,
+        model=lambda config: config.of(OpenAISettings).openai_model,
     ),
     Entry(
         name="deepgram",
         missing=lambda config: deepgram_missing(config.of(DeepgramSettings)),
         build=lambda config: DeepgramRecognizer(config.of(DeepgramSettings)),
         settings=DeepgramSettings,
+        model=lambda config: config.of(DeepgramSettings).deepgram_model,
     ),
     Entry(
         name="flux",
         missing=lambda config: deepgram_missing(config.of(DeepgramSettings)),
         build=lambda config: FluxRecognizer(config.of(FluxSettings), config.of(DeepgramSettings)),
         settings=FluxSettings,
+        model=lambda config: config.of(FluxSettings).flux_model,
         default=False,
     ),
     Entry(
@@ -104,6 +110,7 @@ ENTRIES: tuple[Entry, ...] = (
         missing=lambda config: funasr_missing(config.of(FunASRSettings)),
         build=lambda config: FunASRRecognizer(config.of(FunASRSettings)),
         settings=FunASRSettings,
+        model=lambda config: config.of(FunASRSettings).funasr_model,
     ),
     Entry(
         name="embedded",
@@ -112,6 +119,7 @@ ENTRIES: tuple[Entry, ...] = (
             config.of(EmbeddedSettings), config.embedded_socket
         ),
         settings=EmbeddedSettings,
+        model=lambda config: EMBEDDED_MODEL,
     ),
     Entry(
         name="openai_custom",
@@ -147,6 +155,11 @@ def resolve(name: str) -> str:
     """A recognizer's own name for a name in any case, or one of its aliases."""
     wanted = name.strip().lower()
     return aliases().get(wanted, wanted)
+
+
+def model(name: str, config: RecognizerConfig) -> str:
+    """The model of a recognizer, by its own name; empty where it has none."""
+    return next((entry.model(config) for entry in ENTRIES if entry.name == name), "")
 
 
 class Availability(msgspec.Struct, frozen=True):
