@@ -5,10 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from edge.api.answers import Answers
+from edge.api.meeting import MeetingEndpoints
+from edge.api.meeting_routes import MeetingServices
+from edge.api.plain import Health
 from edge.api.routes import endpoints
-from edge.asr.registry import RecognizerConfig, Recognizers
+from edge.asr.registry import RecognizerConfig, Recognizers, model, resolve, survey
 from edge.ingest.counts import IngestCounts
 from edge.ingest.registry import client_protocols
+from edge.meeting.book import Book
+from edge.meeting.status import Recognition, Standings
+from edge.meeting.view import Views
 from edge.server.boot import Boot
 from edge.session.dump import Dumps
 from edge.session.gateway import Gateway
@@ -29,9 +35,62 @@ def build_store(settings: Settings) -> SessionStore:
     return open_store(location, settings.store.durability)
 
 
-def build_answers(store: SessionStore, upkeep: Upkeep) -> Answers:
+def build_answers(settings: Settings, store: SessionStore, upkeep: Upkeep) -> Answers:
     """One worker's answers to HTTP requests about sessions."""
-    return Answers(endpoints(store, upkeep.figures))
+    return Answers(endpoints(store, upkeep.figures, build_meetings(settings, store)))
+
+
+def build_health(settings: Settings) -> Health:
+    """What ``/health`` says of meetings."""
+    known = Offered(settings).recognition("")
+    return Health(
+        asr_enabled=known.enabled,
+        asr_realtime_enabled=known.mode == "realtime",
+        asr_mode=known.mode,
+        asr_model=known.model,
+        asr_window_seconds=known.window_seconds,
+        asr_hop_seconds=known.hop_seconds,
+    )
+
+
+def build_meetings(settings: Settings, store: SessionStore) -> MeetingServices:
+    """What of a worker answers requests about meetings."""
+    views = Views(store)
+    offered = Offered(settings)
+    standings = Standings(store, views, offered.recognition)
+    return MeetingServices(
+        meeting=MeetingEndpoints(Book(store), views, standings, offered.problem),
+    )
+
+
+class Offered:
+    """The recognizers that meetings may choose from; raises what ``survey`` raises."""
+
+    def __init__(self, settings: Settings) -> None:
+        config = recognizer_config(settings)
+        found, meeting = survey(config), settings.meeting
+        self._default = found.default
+        self._known = {
+            name: Recognition(
+                enabled=meeting.asr_enabled,
+                provider=name,
+                model=model(name, config),
+                mode="realtime" if meeting.asr_realtime_enabled else "windowed",
+                window_seconds=meeting.asr_window_seconds,
+                hop_seconds=meeting.asr_hop_seconds,
+            )
+            for name in found.available
+        }
+
+    def problem(self, provider: str) -> str | None:
+        """Why a recognizer cannot be chosen; empty leaves the choice to the gateway."""
+        if not provider or resolve(provider) in self._known:
+            return None
+        return f"provider is one of {', '.join(self._known)}"
+
+    def recognition(self, provider: str) -> Recognition:
+        """What is known beforehand of recognition by a provider, or by the one that is chosen."""
+        return self._known.get(resolve(provider)) or self._known[self._default]
 
 
 def build_gateway(settings: Settings, boot: Boot, store: SessionStore) -> Gateway:

@@ -100,6 +100,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "edge.api",
         "edge.asr",
         "edge.ingest",
+        "edge.meeting",
         "edge.server.boot",
         "edge.session",
         "edge.settings",

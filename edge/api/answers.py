@@ -61,10 +61,9 @@ class Answers:
         held = 0
         try:
             endpoint, call = self._endpoints.find(request.method, target, request.headers)
-            if request.method == "POST":
-                held = self._reserve(request, endpoint.max_body_bytes)
-                text = await _read_body(request, endpoint.max_body_bytes)
-                call = _with_body(endpoint, call, text)
+            held = self._reserve(request, endpoint.max_body_bytes)
+            text = await _read_body(request, endpoint.max_body_bytes)
+            call = _with_body(endpoint, call, text)
             answer = await _within(endpoint, call)
             if isinstance(answer, Streamed):
                 return await self._stream(request, answer)
@@ -84,7 +83,8 @@ class Answers:
     def _reserve(self, request: Request, limit: int) -> int:
         """Room for the body of a request; nothing waits for room, it is refused."""
         stream: Any = request.stream
-        size: int = limit if stream.request_body == "chunked" else min(limit, stream.request_bytes)
+        is_chunked = stream.request_body == "chunked"
+        size: int = limit if is_chunked else min(limit, stream.request_bytes or 0)
         if self._body_bytes + size > MOST_BODY_BYTES:
             stream.keep_alive = False
             detail = "The gateway is working on too many large requests; try again later"

@@ -24,6 +24,8 @@ DEADLINE_S = 4.0
 """For an answer, or the beginning of one that is sent in parts."""
 MAX_BODY_BYTES = 64 * 1024
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+NAME_PATTERN = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$"
+"""Names without control characters, as a regular expression of JSON Schema (ECMA-262)."""
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -108,8 +110,8 @@ class Endpoint(msgspec.Struct, Generic[Query, Body], frozen=True, kw_only=True):
     body: type[Body] = NoneType  # type: ignore[assignment]
     """The JSON body of a POST; an array counts as an empty object if that is allowed."""
     max_body_bytes: int = MAX_BODY_BYTES
-    answer: type[msgspec.Struct] | None = None
-    """The body of 200; None when it is a stream, any JSON object or nothing."""
+    answer: type[msgspec.Struct] | tuple[type[msgspec.Struct], ...] = ()
+    """The body of 200, one of several; none when it is a stream, any JSON object or nothing."""
     content_types: tuple[str, ...] = ()
     """Of 200, where ``answer`` does not say it; without either the answer is 204."""
     errors: tuple[int, ...] = ()

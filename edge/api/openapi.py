@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from edge.api.http import DEADLINE_S, Call, Endpoint, ErrorBody, NoQuery, parameters
+from edge.api.http import DEADLINE_S, NAME_PATTERN, Call, Endpoint, ErrorBody, NoQuery, parameters
 from edge.session.names import MAX_NAME_BYTES
 from edge.version import VERSION
 
@@ -28,7 +28,7 @@ _SESSION = {
         "type": "string",
         "minLength": 1,
         "maxLength": MAX_NAME_BYTES,
-        "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]+$",
+        "pattern": NAME_PATTERN,
     },
 }
 
@@ -55,8 +55,11 @@ def describe(endpoints: Sequence[Endpoint[Any, Any]]) -> Object:
     public = [endpoint for endpoint in endpoints if endpoint.is_public]
     kinds: dict[Any, None] = {ErrorBody: None}
     for endpoint in public:
-        kinds |= {kind: None for kind in (endpoint.body, endpoint.answer) if _is_struct(kind)}
-    references, schemas = msgspec.json.schema_components(kinds, ref_template=_REFERENCE)
+        taken = () if endpoint.body is NoneType else (endpoint.body,)
+        kinds |= dict.fromkeys((*taken, *_answers(endpoint)))
+    references, schemas = msgspec.json.schema_components(
+        kinds, schema_hook=_anything, ref_template=_REFERENCE
+    )
     known = dict(zip(kinds, references, strict=True))
     paths: dict[str, Object] = {}
     for endpoint in public:
@@ -74,17 +77,23 @@ def describe(endpoints: Sequence[Endpoint[Any, Any]]) -> Object:
     }
 
 
-def _is_struct(kind: object) -> bool:
-    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+def _anything(kind: type) -> Object:
+    """The schema of ``object`` and of JSON that is passed on as it is."""
+    return {}
+
+
+def _answers(endpoint: Endpoint[Any, Any]) -> tuple[type[msgspec.Struct], ...]:
+    return endpoint.answer if isinstance(endpoint.answer, tuple) else (endpoint.answer,)
 
 
 def _operation(endpoint: Endpoint[Any, Any], known: dict[Any, Object]) -> Object:
+    success = "200" if endpoint.answer or endpoint.content_types else "204"
     operation: Object = {
         "operationId": _identifier(endpoint),
         "summary": endpoint.summary,
         "parameters": [*_parameters(endpoint)],
         "responses": {
-            "200" if _has_content(endpoint) else "204": _success(endpoint, known),
+            success: _success(endpoint, known),
             **{str(status): _error(status, known) for status in _errors(endpoint)},
         },
     }
@@ -118,13 +127,10 @@ def _parameters(endpoint: Endpoint[Any, Any]) -> Iterator[Object]:
         }
 
 
-def _has_content(endpoint: Endpoint[Any, Any]) -> bool:
-    return endpoint.answer is not None or bool(endpoint.content_types)
-
-
 def _success(endpoint: Endpoint[Any, Any], known: dict[Any, Object]) -> Object:
-    if endpoint.answer is not None:
-        return {"description": "OK", "content": {JSON: {"schema": known[endpoint.answer]}}}
+    if answers := [known[kind] for kind in _answers(endpoint)]:
+        schema = answers[0] if len(answers) == 1 else {"anyOf": answers}
+        return {"description": "OK", "content": {JSON: {"schema": schema}}}
     content: Object = {kind.partition(";")[0]: {"schema": {}} for kind in endpoint.content_types}
     return {"description": "OK", "content": content} if content else {"description": "Done"}
 

@@ -2,56 +2,85 @@
 
 from __future__ import annotations
 
-from edge.api.export import Exporter, ExportQuery
+from collections.abc import Sequence
+from typing import Any
+
+from edge.api.export import CONTENT_TYPES, Exporter, ExportQuery
 from edge.api.http import Endpoint, Endpoints, NoQuery
+from edge.api.meeting_routes import MeetingServices, meeting_endpoints
+from edge.api.openapi import JSON, Description
 from edge.api.sessions import ListQuery, SessionEndpoints, SessionList, SessionState
 from edge.api.stability import Figures, StabilityEndpoint
 from edge.session.stability import Report
 from edge.session.store.interface import SessionStore
 
 
-def endpoints(store: SessionStore, figures: Figures) -> Endpoints:
-    """The endpoints, answered from a worker's store and its stability figures."""
-    sessions = SessionEndpoints(store)
+def endpoints(store: SessionStore, figures: Figures, meetings: MeetingServices) -> Endpoints:
+    """The endpoints, answered from a worker's store, stability figures and meetings."""
+    described = [*session_endpoints(store), *meeting_endpoints(meetings), stability(figures)]
     return Endpoints(
         (
+            *described,
             Endpoint(
                 method="GET",
-                path="/v1/sessions",
-                summary="List sessions",
-                query=ListQuery,
-                answer=SessionList,
-                handle=sessions.page,
-            ),
-            Endpoint(
-                method="GET",
-                path="/v1/sessions/{session}",
-                summary="Where a session stands and who is there",
+                path="/openapi.json",
+                summary="This description",
                 query=NoQuery,
-                answer=SessionState,
-                handle=sessions.get,
-            ),
-            Endpoint(
-                method="DELETE",
-                path="/v1/sessions/{session}",
-                summary="Remove a session and all it holds",
-                query=NoQuery,
-                handle=sessions.delete,
-            ),
-            Endpoint(
-                method="GET",
-                path="/v1/sessions/{session}/export",
-                summary="What was said, as a file",
-                query=ExportQuery,
-                handle=Exporter(store).export,
-            ),
-            Endpoint(
-                method="GET",
-                path="/sessions/metrics",
-                summary="How stable connections are",
-                query=NoQuery,
-                answer=Report,
-                handle=StabilityEndpoint(figures).get,
+                content_types=(JSON,),
+                handle=Description(described).get,
             ),
         )
+    )
+
+
+def session_endpoints(store: SessionStore) -> Sequence[Endpoint[Any, Any]]:
+    """The endpoints of all sessions."""
+    sessions = SessionEndpoints(store)
+    return (
+        Endpoint(
+            method="GET",
+            path="/v1/sessions",
+            summary="List sessions",
+            query=ListQuery,
+            answer=SessionList,
+            handle=sessions.page,
+        ),
+        Endpoint(
+            method="GET",
+            path="/v1/sessions/{session}",
+            summary="Where a session stands and who is there",
+            query=NoQuery,
+            answer=SessionState,
+            errors=(404,),
+            handle=sessions.get,
+        ),
+        Endpoint(
+            method="DELETE",
+            path="/v1/sessions/{session}",
+            summary="Remove a session and all it holds",
+            query=NoQuery,
+            errors=(404,),
+            handle=sessions.delete,
+        ),
+        Endpoint(
+            method="GET",
+            path="/v1/sessions/{session}/export",
+            summary="What was said, as a file",
+            query=ExportQuery,
+            content_types=tuple(CONTENT_TYPES.values()),
+            errors=(404, 505),
+            handle=Exporter(store).export,
+        ),
+    )
+
+
+def stability(figures: Figures) -> Endpoint[Any, Any]:
+    """The endpoint of the stability of connections."""
+    return Endpoint(
+        method="GET",
+        path="/sessions/metrics",
+        summary="How stable connections are",
+        query=NoQuery,
+        answer=Report,
+        handle=StabilityEndpoint(figures).get,
     )

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import msgspec
 
-from edge.api.http import ApiError, Call, NoQuery
+from edge.api.http import NAME_PATTERN, ApiError, Call, NoQuery
 from edge.api.times import iso
 from edge.session.names import name_problem
 from edge.session.store.interface import SessionInfo, SessionStore
@@ -15,11 +15,16 @@ from edge.session.store.presence import decode_presence, present
 MAX_LISTED = 1000
 
 
+def _name(description: str) -> msgspec.Meta:
+    schema = {"type": "string", "pattern": NAME_PATTERN.replace("+", "*")}
+    return msgspec.Meta(description=description, extra={"schema": schema})
+
+
 class ListQuery(msgspec.Struct, frozen=True):
     """The query of a list of sessions."""
 
-    prefix: Annotated[str, msgspec.Meta(description="the beginning of names")] = ""
-    after: Annotated[str, msgspec.Meta(description="the `next` of the page before")] = ""
+    prefix: Annotated[str, _name("the beginning of names")] = ""
+    after: Annotated[str, _name("the `next` of the page before")] = ""
     limit: Annotated[
         int,
         msgspec.Meta(ge=1, description=f"a whole number from 1; more than {MAX_LISTED} is that"),

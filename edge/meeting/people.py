@@ -7,22 +7,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Annotated
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, Meta
 
 from edge.meeting.records import Capture, Captures, CaptureState, People, Person, Role, iso
 
 _PRIORITY: tuple[CaptureState, ...] = ("recovering", "running", "failed", "idle")
 
 
+def _meant(description: str) -> Meta:
+    return Meta(extra_json_schema={"description": description})
+
+
 class Told(msgspec.Struct, frozen=True, kw_only=True):
     """What a client says of a meeting; members it does not know how to give right are ignored."""
 
-    interviewer_name: object = None
-    teams_interviewer_name: object = None
-    teams_participants: object = None
-    provider: object = None
+    interviewer_name: Annotated[object, _meant("a name; a blank one changes nothing")] = None
+    teams_interviewer_name: Annotated[object, _meant("the same, in the roster's spelling")] = None
+    teams_participants: Annotated[
+        object, _meant("names, and objects with name and email; an empty list changes nothing")
+    ] = None
+    provider: Annotated[object, _meant("the recognizer that listens from now on")] = None
 
 
 def parse_roster(value: object) -> tuple[Person, ...]:

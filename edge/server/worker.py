@@ -24,9 +24,9 @@ from sanic.config import Config
 from _native import opus
 from edge import logs, metrics
 from edge.api.answers import Answers
-from edge.api.plain import PlainHttp, Readiness
+from edge.api.plain import Health, PlainHttp, Readiness
 from edge.api.web import WebFiles
-from edge.compose import build_answers, build_gateway, build_store
+from edge.compose import build_answers, build_gateway, build_health, build_store
 from edge.errors import EdgescribeError
 from edge.ingest.interface import Refusal, UpgradeRequest
 from edge.parent import end_with_parent
@@ -68,6 +68,7 @@ class Worker:
         self._store: SessionStore | None = None
         self._upkeep: Upkeep | None = None
         self._answers: Answers | None = None
+        self._health: Health | None = None
         self._lanes: Lanes | None = None
         self._draining = False
         self._stopping: asyncio.Task[None] | None = None
@@ -95,7 +96,8 @@ class Worker:
         self._gateway = gateway
         self._upkeep = Upkeep(self._boot.settings.retention, store, gateway.stability)
         self._upkeep.start()
-        self._answers = build_answers(store, self._upkeep)
+        self._health = build_health(self._boot.settings)
+        self._answers = build_answers(self._boot.settings, store, self._upkeep)
         self._lanes = Lanes(self._boot.settings.lane)
         metrics.FLUSHER.watch(self._lanes.counts, metrics.LANE_COUNTERS)
         metrics.BUILD_INFO.labels(VERSION, platform.python_version(), opus.version()).set(1)
@@ -208,7 +210,8 @@ class Worker:
                 return await self._answers.answer(request, target)
             if self._web.serves(target):
                 return self._web.answer(request, target)
-            return await self._plain.answer(request.method, target)
+            accepted = request.headers.get("accept", "")
+            return await self._plain.answer(request.method, target, accepted)
         if fault := handshake_fault(request):
             metrics.UPGRADES_REFUSED.labels(str(fault.status)).inc()
             return fault
@@ -238,6 +241,10 @@ class Worker:
         ):
             return Readiness(ready=False, reason="full")
         return Readiness(ready=True)
+
+    def health(self) -> Health | None:
+        """What meetings are recognized with, once that is known."""
+        return self._health
 
     async def measure(self) -> None:
         """Bring the stability of all connections up to date in the metrics."""
