@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import msgspec
 
@@ -113,6 +113,18 @@ class SessionOutlet(Protocol):
 
     def command(self, op: str, body: bytes) -> bytes | None:
         """Do what a client of another worker asks; the answer, empty when done, None: not mine."""
+        ...
+
+
+@runtime_checkable
+class Feeding(Protocol):
+    """An outlet that hands audio to its tracks later than it took it from its client."""
+
+    async def fed(self) -> None:
+        """Return when all that the client had sent by now is in its tracks; a few seconds at most.
+
+        Tracks are ended after that, so that what comes later has to go to ``Attachment.track``.
+        """
         ...
 
 

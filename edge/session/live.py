@@ -18,6 +18,7 @@ from edge.logs import Repeats, get_logger
 from edge.session.attachment import Attachment
 from edge.session.context import SharedContext
 from edge.session.interface import (
+    Feeding,
     SessionOutlet,
     SessionRequest,
     SpokenLine,
@@ -29,6 +30,7 @@ from edge.session.interface import (
 from edge.session.live_track import LiveTrack
 from edge.session.place import Place
 from edge.session.settings import SessionSettings
+from edge.session.store.commands import FLUSH
 from edge.session.writer import TrackWriter
 
 _log = get_logger("edge.session.live")
@@ -310,11 +312,21 @@ class LiveSession:
 
     async def command(self, op: str, body: bytes) -> bytes:
         """What a client of another worker asks of these tracks."""
+        if op == FLUSH:
+            return await self._flush()
         for attachment in reversed(self.attachments):
             answer = attachment.outlet.command(op, body)
             if answer is not None:
                 return answer
         return b"nobody is there for it"
+
+    async def _flush(self) -> bytes:
+        """End all tracks; those of connections that go on open again with the next audio."""
+        outlets = [attachment.outlet for attachment in self.attachments]
+        await asyncio.gather(*(each.fed() for each in outlets if isinstance(each, Feeding)))
+        await self.finish(self._settings.finish_deadline_s)
+        await self._place.flushed()
+        return b""
 
     def _leave(self) -> list[Attachment]:
         if self._is_gone:

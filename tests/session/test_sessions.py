@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,8 +21,10 @@ from edge.session.interface import SessionRequest, SpokenLine, TagFailure
 from edge.session.ledger import Ledger
 from edge.session.live_track import LiveTrack
 from edge.session.meters import Meters
+from edge.session.place import MEDIA_SERVER
 from edge.session.sessions import Sessions
 from edge.session.settings import SessionSettings
+from edge.session.store.commands import FLUSH, Command, send
 from edge.session.store.settings import StoreSettings
 from edge.session.store.sqlite import SqliteStore
 from edge.transport.interface import Close
@@ -396,3 +399,33 @@ async def test_what_has_ended_is_freed_without_the_collector(place: Place, fails
         assert voice() is None
     finally:
         gc.enable()
+
+
+async def test_w11_a_flush_asked_for_elsewhere_returns_when_all_that_was_said_is_in_the_log(
+    place: Place, ledger: Ledger
+) -> None:
+    """The client stays, and its next audio opens its track again."""
+    attachment, outlet = place.connect()
+    voice = place.voice(attachment, "a")
+
+    async def finish(deadline_s: float) -> None:
+        voice.say("the last words")
+
+    voice.finish = finish  # type: ignore[method-assign]
+    asked = Command("once", MEDIA_SERVER, FLUSH, b"")
+    assert await send(ledger.store, "m1", asked, taken_within_s=2.0) == b""
+    page = await ledger.store.read("m1", 0)
+    assert page is not None and [entry.kind for entry in page.entries].count("final") == 1
+    assert outlet.is_open and place.voice(attachment, "a") is not voice
+    place.lose(attachment, outlet)
+    await place.until_left(0, 0)
+
+
+async def test_what_is_asked_of_a_place_that_nobody_holds_is_given_up_early(
+    ledger: Ledger,
+) -> None:
+    await ledger.store.ensure("m1")
+    began_s = time.monotonic()
+    asked = Command("once", "teacher", FLUSH, b"")
+    assert await send(ledger.store, "m1", asked, 30.0, taken_within_s=0.1) is None
+    assert time.monotonic() - began_s < 5

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Collection
 from typing import Literal
 
@@ -19,6 +20,8 @@ from edge.session.store.interface import Grant, Record, SessionStore, Signal, ch
 
 REMEMBERED_S = 86400.0
 LOOK_S = 1.0
+FLUSH = "flush"
+"""Asks for the last finals of all audio that came so far; answered when they are in the log."""
 COMMANDS = "command"
 PENDING = "pending"
 """Ids of commands that nobody has taken yet, each with the name of its track."""
@@ -43,14 +46,21 @@ _decode = msgspec.msgpack.Decoder(Command).decode
 
 
 async def send(
-    store: SessionStore, session: str, command: Command, timeout_s: float = 10.0
+    store: SessionStore,
+    session: str,
+    command: Command,
+    timeout_s: float = 10.0,
+    *,
+    taken_within_s: float | None = None,
 ) -> bytes | None:
     """Have a command done and return the answer; the stored one if it was done before.
 
-    None when there was no answer in time: nobody holds the track, or it takes longer. Sending the
+    None when there was no answer in time: nobody holds the track, or it takes longer. A holder that
+    lives takes a command at once: ``taken_within_s`` gives up earlier where none did. Sending the
     same id again asks for the same answer; ``Conflict`` if the id belongs to another command.
     """
     check_name(command.id)
+    give_up_s = time.monotonic() + (timeout_s if taken_within_s is None else taken_within_s)
     nudged = asyncio.Event()
     end = store.listen(session, lambda _: nudged.set())
     try:
@@ -59,6 +69,8 @@ async def send(
             return None
         async with asyncio.timeout(timeout_s):
             while (known := _decode(record.body)).state != "answered":
+                if known.state == "sent" and time.monotonic() >= give_up_s:
+                    return None
                 await wait(nudged)
                 found = await store.get(session, COMMANDS, command.id)
                 if found is None:
