@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from edge.meeting.merge import merge
+from edge.meeting.merge import Merging
 from edge.meeting.records import (
     CHUNK_MS,
     ROLES,
@@ -80,7 +80,7 @@ class View:
         """Entries up to here are in it."""
         self._raw: dict[Role, list[Utterance]] = {role: [] for role in ROLES}
         self._events: list[SpeakerSaid] = []
-        self._merged: dict[Role, list[Merged]] = {}
+        self._merging: dict[Role, Merging] = {role: Merging() for role in ROLES}
 
     def __len__(self) -> int:
         return len(self._events) + sum(len(raw) for raw in self._raw.values())
@@ -91,10 +91,7 @@ class View:
 
     def merged(self, role: Role) -> Sequence[Merged]:
         """The utterances of a role with those that overlap made one."""
-        found = self._merged.get(role)
-        if found is None:
-            found = self._merged[role] = merge(self._raw[role])
-        return found
+        return self._merging[role].merged()
 
     def events(self, role: Role | None = None) -> Sequence[SpeakerSaid]:
         """Who said what, in the order of the log."""
@@ -108,14 +105,15 @@ class View:
         body = decode_entry(entry.body)
         if isinstance(body, FinalEntry):
             if role := role_of(entry):
-                self._raw[role].append(utterance(self.session, role, body))
-                self._merged.pop(role, None)
+                said = utterance(self.session, role, body)
+                self._raw[role].append(said)
+                self._merging[role].add(said)
         elif isinstance(body, SpeakerEntry):
             with contextlib.suppress(msgspec.MsgspecError):  # said by another version
                 self._events.append(_said(body.said))
         elif isinstance(body, ResetEntry) and (role := parse_role(body.role)):
             self._raw[role] = []
-            self._merged.pop(role, None)
+            self._merging[role] = Merging()
             self._events = [event for event in self._events if event.stream_role != role]
 
 
