@@ -137,11 +137,19 @@ class Server:
         """What it logged so far."""
         return self._log.read_text()
 
-    def get(self, target: str, method: str = "GET") -> Answer:
+    def get(
+        self,
+        target: str,
+        method: str = "GET",
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = 5,
+    ) -> Answer:
         """One HTTP request on a connection of its own."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=5)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout_s)
         try:
-            connection.request(method, target)
+            connection.request(method, target, body, headers or {})
             response = connection.getresponse()
             headers = {name.lower(): value for name, value in response.getheaders()}
             return Answer(response.status, headers, response.read())
