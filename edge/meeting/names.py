@@ -69,9 +69,7 @@ _SELDOM = _listed("""
 """Words that say how one is, not who."""
 _ACTING = re.compile(r"[a-z]{3,}(?:ing|ed)")
 """Written small: "I'm studying", "I am employed"."""
-_NAMES_IN_ED = frozenset(
-    "ahmed mohamed mohammed muhammed hamed saeed waheed alfred wilfred".split()
-)
+_NAMES_IN_ED = _listed("ahmed mohamed mohammed muhammed hamed saeed waheed alfred wilfred")
 
 
 def extract_name(text: str) -> str | None:
