@@ -22,6 +22,8 @@ from edge.session.names import name_problem
 MAX_QUERY_FIELDS = 100
 DEADLINE_S = 4.0
 """For an answer, or the beginning of one that is sent in parts."""
+LONGEST_DEADLINE_S = 600.0
+"""For what is known to take long."""
 MAX_BODY_BYTES = 64 * 1024
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 NAME_PATTERN = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$"

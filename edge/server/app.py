@@ -17,6 +17,7 @@ from sanic.exceptions import BadURL, MethodNotAllowed, NotFound, SanicException
 from sanic.response import text
 
 from edge import logs
+from edge.api.http import LONGEST_DEADLINE_S
 from edge.server.boot import Boot
 from edge.server.door import WorkerLoopPolicy
 from edge.server.worker import Worker
@@ -26,6 +27,8 @@ APP_NAME = "edgescribe"
 MAX_BODY_BYTES = 64 * 1024
 HEADER_DEADLINE_S = 10
 KEEP_ALIVE_S = 15
+ANSWER_DEADLINE_S = round(LONGEST_DEADLINE_S) + 60
+"""Beyond those of the endpoints, and the time that a body may take."""
 
 _log = logs.get_logger("edge.server.app")
 
@@ -105,7 +108,7 @@ def _config() -> Config:
     config = Config(env_prefix="")
     config.REQUEST_MAX_SIZE = MAX_BODY_BYTES
     config.REQUEST_TIMEOUT = HEADER_DEADLINE_S
-    config.RESPONSE_TIMEOUT = 60
+    config.RESPONSE_TIMEOUT = ANSWER_DEADLINE_S
     config.KEEP_ALIVE_TIMEOUT = KEEP_ALIVE_S
     config.GRACEFUL_SHUTDOWN_TIMEOUT = 1.0
     config.ACCESS_LOG = False
