@@ -10,6 +10,7 @@
     │   ├── RecognizerBusy         the service says "not now" (429, 5xx)
     │   ├── RecognizerTimeout      a deadline passed
     │   └── RecognizerClosed       the connection ended while audio was still wanted
+    ├── InferenceFailed        the service that tells voices apart gave no answer that can be used
     └── StoreError             the session store did not do what was asked: retryable
         ├── StaleFence             somebody opened the track again: stop writing it
         ├── HistoryLost            the log is not the one that was written: a new epoch has begun
@@ -107,6 +108,10 @@ class RecognizerClosed(RecognizerError):
     """The service closed the connection while audio was still wanted."""
 
     code = "closed"
+
+
+class InferenceFailed(EdgescribeError):
+    """No usable answer of the service that tells voices apart; nothing was changed (502)."""
 
 
 class StoreError(EdgescribeError):

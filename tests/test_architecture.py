@@ -47,6 +47,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         *COMMON,
     ),
     "edge.meeting": (
+        "edge.asr.breaker",
         "edge.session.entries",
         "edge.session.names",
         "edge.session.store.interface",
