@@ -37,6 +37,15 @@ class MeetingSettings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         option("Seconds between the ends of two windows", env="ASR_HOP_SECONDS", ge=1, le=300),
     ] = 3
+    asr_timeout_ms: Annotated[
+        int,
+        option(
+            "How long the recognition of one window may take, in ms",
+            env="ASR_TIMEOUT_MS",
+            ge=0,
+        ),
+    ] = 45_000
+    """0 is 15000."""
     inference_base_url: Annotated[
         str,
         option(

@@ -238,3 +238,9 @@ class Claim:
         holder = token.decode()
         asked = commands.Command(f"{DRAIN} {self.token} {holder}", holder, DRAIN, token)
         await commands.send(self._store, self.session, asked, DRAIN_WITHIN_S)
+
+
+async def is_held(store: SessionStore, session: str, name: str) -> bool:
+    """Whether somebody has this place, or died with it."""
+    record = await store.get(session, HOLDERS, name)
+    return record is not None and record.body != b""

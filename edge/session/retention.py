@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import random
 import secrets
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 import msgspec
@@ -33,6 +34,10 @@ LEASED = 0.75
 """A lease's share of the time between two looks: of all workers, the first to look has it."""
 FOR_EVER_S = 100 * 365 * 86400.0
 
+Gone = Callable[[str], Awaitable[None]]
+"""Told the name of a session that was deleted: what lies elsewhere may go, too. May raise what
+stores raise."""
+
 _log = get_logger("edge.session.retention")
 
 
@@ -50,8 +55,10 @@ class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True):
 class Retention:
     """Sweeps the store; owns one task between ``start`` and ``stop``."""
 
-    def __init__(self, unchanged_s: float, store: SessionStore) -> None:
+    def __init__(self, unchanged_s: float, store: SessionStore, gone: Gone | None = None) -> None:
+        """``gone`` is told of each session that was deleted."""
         self._store = store
+        self._gone = gone
         self._unchanged_s = unchanged_s or FOR_EVER_S
         self._look_s = min(max(self._unchanged_s / 4, SHORTEST_LOOK_S), LONGEST_LOOK_S)
         self._owner = secrets.token_hex(8).encode()
@@ -80,6 +87,9 @@ class Retention:
         while True:
             names = await self._store.expire(self._unchanged_s, BATCH)
             gone += len(names)
+            if self._gone is not None:
+                for name in names:
+                    await self._gone(name)
             if len(names) < BATCH:
                 break
             await asyncio.sleep(PAUSE_S)
