@@ -10,6 +10,7 @@ from cpython.dict cimport PyDict_Next
 from cpython.long cimport PyLong_AsLongLongAndOverflow
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
+from libc.math cimport INFINITY
 from libc.stdint cimport INT64_MAX, int64_t
 
 from _native cimport libopus
@@ -294,6 +295,18 @@ def waking(dict orders not None, double now_s):
         if now_s >= (<PacketOrder?><object>order).wake_s:
             keys.append(<object>key)
     return keys
+
+
+def next_wake(dict orders not None):
+    """The earliest ``wake_s`` of those orders; infinite when there is none."""
+    cdef double soonest = INFINITY
+    cdef PyObject *key
+    cdef PyObject *order
+    cdef Py_ssize_t at = 0
+    while PyDict_Next(orders, &at, &key, &order):
+        if (<PacketOrder?><object>order).wake_s < soonest:
+            soonest = (<PacketOrder>order).wake_s
+    return soonest
 
 
 cdef class PacketIntake:

@@ -31,6 +31,7 @@ from edge.asr.settings import SupervisorSettings
 from edge.asr.turns import Turns
 from edge.asr.vigil import Vigil
 from edge.audio.track import AudioTrack, Feed
+from edge.beat import beat_after
 from edge.errors import RecognizerClosed, RecognizerError, RecognizerTimeout
 from edge.logs import get_logger
 
@@ -335,7 +336,7 @@ class Link:
             return
         loop = asyncio.get_running_loop()
         self._sleeper = loop.create_future()
-        timer = loop.call_later(seconds, self._wake)
+        timer = loop.call_at(beat_after(loop.time(), seconds), self._wake)
         try:
             await self._sleeper
         finally:

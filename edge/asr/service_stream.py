@@ -16,6 +16,7 @@ from typing import TypeVar
 from edge.asr.interface import Emit, RecognizerStream, StreamEnded, StreamEvent
 from edge.asr.service import Outbox, ending_error
 from edge.asr.upstream import Ending, Upstream
+from edge.beat import beat_after
 from edge.errors import RecognizerBusy, RecognizerClosed, RecognizerError
 from edge.logs import get_logger
 
@@ -106,14 +107,18 @@ class ServiceStream(RecognizerStream):
         self._outbox.put(self._connection.send_text, message)
 
     def _later(self, name: str, delay_s: float, action: Callable[[], None]) -> None:
-        """Run ``action`` unless the stream ends before; one timer of a name at a time."""
+        """Run ``action`` unless the stream ends before; one timer of a name at a time.
+
+        It comes with the beat that follows: connections share their wake-ups.
+        """
 
         def due() -> None:
             del self._timers[name]
             action()
 
         self._stop_timer(name)
-        self._timers[name] = self._loop.call_later(delay_s, due)
+        due_s = beat_after(self._loop.time(), delay_s)
+        self._timers[name] = self._loop.call_at(due_s, due)
 
     def _stop_timer(self, name: str) -> None:
         timer = self._timers.pop(name, None)

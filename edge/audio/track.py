@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from _native.track import NEVER, PacketIntake, PacketOrder, waking
+from _native.track import NEVER, PacketIntake, PacketOrder, next_wake, waking
 from edge.audio.container import Container, ContainerIntake, UnusableContainer
 from edge.audio.feed import Feed, SoundAlarm
 from edge.audio.lead import Lead
@@ -33,6 +33,7 @@ __all__ = [
     "Source",
     "TrackStats",
     "UnusableContainer",
+    "next_wake",
     "waking",
 ]
 
@@ -210,7 +211,7 @@ class AudioTrack:
         return self._sequencer.now_ms(now_s)
 
     def tick(self, now_s: float) -> None:
-        """Do what time alone brings about; owed within 20 ms from ``intake.order.wake_s`` on.
+        """Do what time alone brings about; owed within 40 ms from ``intake.order.wake_s`` on.
 
         Missing packets are given up, silence is made up for a sender that has stopped, and a batch
         that nothing completes is handed over.

@@ -37,7 +37,9 @@ from edge.session.writer import NoteWriter, TrackWriter, Writer
 WANTED_S = 10.0
 BEAT_S = 4.0
 STORE_EVERY_S = 0.08
-"""A final is in the log so much later at most; who said it has long been told."""
+"""A final that somebody follows is in the log so much later at most."""
+STORE_UNSEEN_EVERY_S = 0.2
+"""Any other: who said it has long been told, and to store five costs little more than one."""
 MOST_LOSSES = 3
 LOSSES_WITHIN_S = 10.0
 """After so many claims of a name lost within so long its clients are several: all of them stay."""
@@ -280,9 +282,14 @@ class Ledger:
     def soon(self, writer: Writer) -> None:
         """Let a writer store what it has, together with others: that costs little more than one."""
         self.busy.add(writer)
-        if self._storing is None:
-            loop = asyncio.get_running_loop()
-            self._storing = loop.call_at(next_beat(loop.time(), STORE_EVERY_S), self._store_all)
+        is_seen = writer.session in self._wanted or self.wants_parts(writer.session)
+        loop = asyncio.get_running_loop()
+        due_s = next_beat(loop.time(), STORE_EVERY_S if is_seen else STORE_UNSEEN_EVERY_S)
+        if self._storing is not None:
+            if self._storing.when() <= due_s:
+                return
+            self._storing.cancel()
+        self._storing = loop.call_at(due_s, self._store_all)
 
     def _store_all(self) -> None:
         self._storing = None

@@ -1,6 +1,7 @@
 """One timer for all tracks of a worker: each is told the time when its own has come.
 
-Looked at every 20 ms. Nearly always a track has nothing to do, which is seen natively.
+Looked at every 20 ms, or 40 when nothing comes up before that. Nearly always a track has nothing
+to do, which is seen natively.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from edge.audio.track import PacketOrder, waking
+from edge.audio.track import PacketOrder, next_wake, waking
 from edge.beat import next_beat
 
 INTERVAL_S = 0.020
+REST_S = 2 * INTERVAL_S
+"""The next look when nothing can come up before it."""
 LATE_S = 0.1
 """A beat that comes so much too late comes before what has arrived meanwhile was read."""
 LONGEST_HOLD_S = 1.0
@@ -54,7 +57,8 @@ class Metronome:
 
     def _arm(self) -> None:
         loop = asyncio.get_running_loop()
-        due_s = next_beat(loop.time(), INTERVAL_S)
+        rests = next_wake(self._orders) > time.monotonic() + REST_S
+        due_s = next_beat(loop.time(), REST_S if rests else INTERVAL_S)
         self._timer = loop.call_at(due_s, self._beat, due_s)
 
     def _beat(self, due_s: float) -> None:
