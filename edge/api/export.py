@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from edge.api.http import Call, Streamed
+from edge.api.parameters import choice
 from edge.api.sessions import no_session
 from edge.api.subtitles import (
     Cue,
@@ -47,7 +48,7 @@ CONTENT_TYPES: dict[Format, str] = {
 class ExportQuery(msgspec.Struct, frozen=True):
     """The query of an export."""
 
-    format: Annotated[Format, msgspec.Meta(description="one of srt, vtt, txt, json")] = "json"
+    format: Annotated[Format, choice(tuple(CONTENT_TYPES))] = "json"
 
 
 class ExportedEntry(msgspec.Struct, frozen=True):

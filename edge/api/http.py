@@ -28,6 +28,7 @@ MAX_BODY_BYTES = 64 * 1024
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 NAME_PATTERN = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$"
 """Names without control characters, as a regular expression of JSON Schema (ECMA-262)."""
+BLANKS = " \t\n\r\f\v"
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -183,6 +184,8 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
     field: str
     name: str
     is_header: bool
+    is_text: bool
+    """Whether blanks around it belong to it."""
     type: Any
     default: Any
     schema: dict[str, Any]
@@ -192,8 +195,8 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
 
     def value(self, text: str) -> Any:
         """Its value, None for the default; ``ApiError`` 400 names it and what is allowed."""
-        if self.type is not str:
-            text = text.strip()
+        if not self.is_text:
+            text = text.strip(BLANKS)
         if not text:
             return None
         try:
@@ -219,6 +222,7 @@ def parameters(kind: type[msgspec.Struct]) -> tuple[Parameter, ...]:
                 field=field.name,
                 name=extra.get("header", field.encode_name),
                 is_header="header" in extra,
+                is_text=isinstance(meta.type if meta else info, msgspec.inspect.StrType),
                 type=field.type,
                 default=field.default,
                 schema=extra.get("schema") or msgspec.json.schema(field.type),

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from msgspec import Meta
 
+from edge.api.http import BLANKS
 from edge.meeting.records import ROLES
 
 _DECIMAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
@@ -55,7 +56,7 @@ def choice(names: Sequence[str]) -> Meta:
 
     letters = ("".join(f"[{c.upper()}{c}]" for c in name) for name in names)
     # JSON schemas know no flags; blank counts as absent.
-    pattern = rf"^\s*({'|'.join(letters)})?\s*$"
+    pattern = rf"^[{BLANKS}]*({'|'.join(letters)})?[{BLANKS}]*$"
     return Meta(
         description=f"one of {', '.join(names)}, in any case",
         extra={"read": read, "schema": {"type": "string", "pattern": pattern}},

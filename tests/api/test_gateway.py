@@ -158,7 +158,7 @@ async def test_a_format_that_is_not_there_is_refused_by_name(
     await write(store, "formats")
     status, body = await get(server, "/v1/sessions/formats/export?format=docx")
     assert (status, body["code"]) == (400, "bad_query")
-    assert body["detail"] == "format='docx' cannot be used: one of srt, vtt, txt, json"
+    assert body["detail"] == "format='docx' cannot be used: one of srt, vtt, txt, json, in any case"
 
 
 async def test_a_deleted_session_is_gone_and_stays_gone(
