@@ -212,6 +212,8 @@ class Recorder:
         """The first error frame."""
         self.pending: dict[int, float] = {}
         """When each chunk that has no ack yet was sent, ``time.perf_counter``."""
+        self.latest_ack_s = 0.0
+        """How long the newest ack took; ``on_frame`` is called after it is set."""
         self.slowest_ack_s = 0.0
         self._socket = socket
         self._on_frame = on_frame
@@ -289,6 +291,10 @@ class Recorder:
         """Wait until every chunk that was sent has its ack."""
         await self._until(lambda: not self.pending, "an ack of each chunk", within_s)
 
+    async def room(self, most: int) -> None:
+        """Wait until fewer than ``most`` chunks wait for their ack."""
+        await self._until(lambda: len(self.pending) < most, "acks", ANSWER_WITHIN_S)
+
     async def close(self, reason: str = "client-close") -> None:
         """Say that the stream ends, and wait until the gateway has closed."""
         await self._send(Close(reason))
@@ -328,7 +334,8 @@ class Recorder:
     def _settle(self, frame: ServerFrame) -> None:
         sent_s = self.pending.pop(frame.seq, None) if frame.seq is not None else None
         if sent_s is not None and frame.type == "ack":
-            self.slowest_ack_s = max(self.slowest_ack_s, time.perf_counter() - sent_s)
+            self.latest_ack_s = time.perf_counter() - sent_s
+            self.slowest_ack_s = max(self.slowest_ack_s, self.latest_ack_s)
 
     def _tell(self) -> None:
         self._changed.set()
