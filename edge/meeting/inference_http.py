@@ -6,6 +6,7 @@ loads this when a service is configured.
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
@@ -51,7 +52,7 @@ class Caller:
         timeout = aiohttp.ClientTimeout(total=deadline_s)
         try:
             async with self._session.post(
-                self._url, data=body, timeout=timeout, allow_redirects=False
+                self._url, data=io.BytesIO(body), timeout=timeout, allow_redirects=False
             ) as response:
                 answer = bytearray()
                 async for piece in response.content.iter_any():
