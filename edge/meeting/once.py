@@ -12,13 +12,10 @@ import contextlib
 import hashlib
 from collections.abc import Awaitable, Callable
 
-import msgspec
-
-from edge.errors import Conflict, EdgescribeError, StoreError
+from edge.errors import EdgescribeError, StoreError
+from edge.session.store import idempotency
 from edge.session.store.interface import SessionStore
 
-FAMILY = "once"
-KEPT_S = 86_400.0
 CLAIMED_S = 90.0
 """How long a claim stands when its worker died; longer than anything takes that is done once."""
 LOOK_AGAIN_S = 0.1
@@ -29,17 +26,6 @@ class OtherRequest(EdgescribeError):
 
     def __init__(self) -> None:
         super().__init__("This idempotency key was used for another body; take a new one")
-
-
-class Outcome(msgspec.Struct, frozen=True, array_like=True):
-    """What is kept of a key: which body it came with, and the answer when there is one."""
-
-    digest: str
-    answer: bytes | None = None
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Outcome).decode
 
 
 class Once:
@@ -58,43 +44,23 @@ class Once:
         what the store and ``act`` raise.
         """
         name = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
-        digest = hashlib.sha256(body).hexdigest()
         await self._store.ensure(session)
         while True:
-            outcome = await self._kept(session, name)
-            if outcome is None:
-                try:
-                    claim = _encode(Outcome(digest))
-                    version = await self._store.put(session, FAMILY, name, claim, 0, CLAIMED_S)
-                except Conflict:
-                    continue
-                return await self._act(session, name, digest, version, act), False
-            if outcome.digest != digest:
+            kept = await idempotency.reserve(self._store, session, name, body, CLAIMED_S)
+            if kept.state == "other":
                 raise OtherRequest
-            if outcome.answer is not None:
-                return outcome.answer, True
+            if kept.state == "done":
+                return kept.answer, True
+            if kept.state == "new":
+                break
             await asyncio.sleep(LOOK_AGAIN_S)
-
-    async def _kept(self, session: str, name: str) -> Outcome | None:
-        record = await self._store.get(session, FAMILY, name)
-        return None if record is None else _decode(record.body)
-
-    async def _act(
-        self,
-        session: str,
-        name: str,
-        digest: str,
-        version: int,
-        act: Callable[[], Awaitable[bytes]],
-    ) -> bytes:
         try:
             answer = await act()
         except BaseException:
             with contextlib.suppress(StoreError):
-                await self._store.drop(session, FAMILY, name, version)
+                await idempotency.release(self._store, session, name, kept)
             raise
         # What was done is done: without a record a repetition does it again, as one always could.
         with contextlib.suppress(StoreError):
-            kept = _encode(Outcome(digest, answer))
-            await self._store.put(session, FAMILY, name, kept, version, KEPT_S)
-        return answer
+            await idempotency.finish(self._store, session, name, body, kept, answer)
+        return answer, False

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from edge.meeting.once import FAMILY, Once, OtherRequest
+from edge.meeting.once import Once, OtherRequest
+from edge.session.store.idempotency import ANSWERS
 from edge.session.store.interface import SessionStore
 from edge.session.store.opening import open_store
 
@@ -82,4 +83,4 @@ async def test_a_client_that_goes_away_leaves_the_key_free(store: SessionStore) 
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await store.records("s", FAMILY) == []
+    assert await store.records("s", ANSWERS) == []
