@@ -170,3 +170,27 @@ class StoreUnavailable(StoreError):
 
 class StoreDamaged(StoreError):
     """The database is there but cannot be read."""
+
+
+class ObjectError(EdgescribeError):
+    """The object store did not do what was asked."""
+
+
+class ObjectMissing(ObjectError):
+    """There is no object of this key."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        super().__init__(f"there is no object {key!r}")
+
+
+class ObjectExists(ObjectError):
+    """There is an object of this key already, and it was to be new."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        super().__init__(f"there is an object {key!r} already")
+
+
+class ObjectsUnavailable(ObjectError):
+    """The object store did not answer in time, cannot be reached, or has no room left."""

@@ -8,6 +8,7 @@ import msgspec
 
 from edge.api.http import NAME_PATTERN, ApiError, Call, NoQuery
 from edge.api.times import iso
+from edge.meeting.removal import Removal
 from edge.session.names import name_problem
 from edge.session.store.interface import SessionInfo, SessionStore
 from edge.session.store.presence import decode_presence, present
@@ -78,8 +79,10 @@ class SessionState(msgspec.Struct, frozen=True):
 class SessionEndpoints:
     """Answers ``/v1/sessions`` for one worker."""
 
-    def __init__(self, store: SessionStore) -> None:
+    def __init__(self, store: SessionStore, removal: Removal | None = None) -> None:
+        """``removal`` sees to the objects of sessions that are deleted, where there are any."""
         self._store = store
+        self._removal = removal
 
     async def page(self, call: Call[ListQuery, None]) -> SessionList:
         """The sessions whose names begin with ``prefix``, a page at a time."""
@@ -133,8 +136,12 @@ class SessionEndpoints:
 
         404 when there is none.
         """
+        if self._removal is not None:
+            await self._removal.intend(call.session)
         if not await self._store.delete(call.session):
             raise no_session()
+        if self._removal is not None:
+            await self._removal.remove(call.session)
 
 
 def no_session() -> ApiError:
