@@ -57,10 +57,12 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "edge.session.store",
         *COMMON,
     ),
+    "edge.objects": COMMON,
     "edge.audio": ("_native", *COMMON),
     "edge.asr": ("_native", "edge.audio", *COMMON),
     "edge.api": (
         "edge.meeting",
+        "edge.objects.interface",
         "edge.server.board",
         "edge.session.entries",
         "edge.session.names",
