@@ -7,6 +7,7 @@ kept at once. Every other message is declined and goes the long way, which gives
 from cpython.bytes cimport PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_GetItemWithError
 from cpython.ref cimport PyObject
+from libc.stdint cimport INT64_MAX, int64_t
 
 from _native.envelope cimport Media, base64_bytes, read_media, tag_text
 from _native.frames cimport Taker
@@ -20,7 +21,8 @@ cdef extern from "<time.h>" nogil:
     int clock_gettime(int clock, timespec *time)
 
 cdef enum:
-    # 20 ms at 48 kHz: what one event usually brings.
+    CLOCK_HZ = 48000
+    # 20 ms: what one event usually brings.
     USUAL_SAMPLES = 960
 
 
@@ -43,20 +45,24 @@ cdef class MediaIntake(Taker):
     cdef readonly list due, crowded
     cdef Py_ssize_t _packets, _bytes
     cdef double _events
+    cdef int64_t _rest
 
     def __cinit__(self, dict tracks not None):
         self._tracks = tracks
         self.due = []
         self.crowded = []
+        self._rest = INT64_MAX
 
     def settle(self):
-        """``(packets, payload bytes, events)`` taken since the last call.
+        """``(packets, payload bytes, events, seconds)`` taken since the last call.
 
-        A packet is one event for each 20 ms that it lasts, and one at least.
+        A packet is one event for each 20 ms that it lasts, and one at least. The seconds are those
+        of audio until the first of the tracks that got some, and are not ``due``, will be.
         """
-        taken = self._packets, self._bytes, self._events
+        taken = self._packets, self._bytes, self._events, self._rest / <double>CLOCK_HZ
         self._packets = self._bytes = 0
         self._events = 0.0
+        self._rest = INT64_MAX
         return taken
 
     cdef int take(self, const unsigned char *text, Py_ssize_t size) except -1:
@@ -86,6 +92,8 @@ cdef class MediaIntake(Taker):
         self._events += max(1.0, samples / <double>USUAL_SAMPLES)
         if intake.ring.end >= intake.due:
             _add(self.due, track)
+        elif intake.due - intake.ring.end < self._rest:
+            self._rest = intake.due - intake.ring.end
         if intake.ring.crowded():
             _add(self.crowded, track)
         return 1

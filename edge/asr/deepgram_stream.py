@@ -100,7 +100,8 @@ class DeepgramStream(ServiceStream):
             batch = packets if isinstance(packets, list) else list(packets)
             duration_ms = _packets_ms(batch)
             self._note_sent(duration_ms)
-            self._put(self._connection.send_binary_many, batch, duration_ms)
+            if not self._outbox.put(self._connection.send_binary_many, batch, duration_ms):
+                self._heed_queue()
 
     def commit(self) -> None:
         if not (self._committed or self._ended or self._closing):

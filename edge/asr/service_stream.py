@@ -97,8 +97,11 @@ class ServiceStream(RecognizerStream):
 
     def _put(self, send: Callable[[_T], None], piece: _T, audio_ms: float) -> None:
         """Send audio, or let it wait; ends the stream when too much waits. No-op when ended."""
-        if self._ended or self._outbox.put(send, piece, audio_ms):
-            return
+        if not (self._ended or self._outbox.put(send, piece, audio_ms)):
+            self._heed_queue()
+
+    def _heed_queue(self) -> None:
+        """Audio had to wait: end the stream when it is too much."""
         if self._outbox.queued_ms > MOST_QUEUED_MS:
             self._end(RecognizerBusy(f"{self._name} takes audio more slowly than it is spoken"))
 

@@ -56,14 +56,15 @@ class Gathering:
         self._looked_at = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    def taken(self) -> None:
-        """The intake has taken frames."""
+    def taken(self) -> float:
+        """The intake has taken frames; it does not tell when the next chunk will be complete."""
         chunks = self.intake.chunks
         if chunks:
             self._play(chunks)
             chunks.clear()
         if self._timer is None:
             self._look_later()
+        return 0.0
 
     def put(self, data: bytes) -> None:
         """A frame that the intake was not offered: it came in fragments, or is long."""

@@ -265,21 +265,26 @@ class MediaReceiver:
             )
         return None
 
-    def _taken(self) -> None:
-        """The intake has taken packets: count them, and let tracks play that are due."""
+    def _taken(self) -> float:
+        """The intake has taken packets: count them, and let tracks play that are due.
+
+        Returns the seconds of audio until the next batch of a track is complete.
+        """
         intake = self._intake
         assert intake is not None
-        packets, size, events = intake.settle()
+        packets, size, events, rest_s = intake.settle()
         self._counts.audio_packets += packets
         self._counts.audio_bytes += size
         for track in intake.due:
             self._host.play(track)
+            rest_s = min(rest_s, track.audio.batch_ms / 1000)
         intake.due.clear()
         now_s = time.monotonic()
         self._spend(events, now_s)
         if intake.crowded:
             self._wait_for(intake.crowded, now_s)
             intake.crowded.clear()
+        return rest_s
 
     def _packet(
         self,

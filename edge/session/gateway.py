@@ -100,6 +100,8 @@ class Gateway:
         meters.watch_dumps(dumps.counts)
         self._metronome = Metronome(self._track_failed)
         self._playout = Playout(self._track_failed)
+        self.play = self._playout.add
+        """Let a track that is due play when its turn among all tracks comes."""
         self._sessions = Sessions(settings, self, self._new_audio, meters)
         self._tracks = 0
         self._draining = False
@@ -191,10 +193,6 @@ class Gateway:
             track.repeats,
             track.engine if track.owner and track.owner.on_message else None,
         )
-
-    def play(self, track: LiveTrack) -> None:
-        """Let a track that is due play when its turn among all tracks comes."""
-        self._playout.add(track)
 
     def close_track(self, track: LiveTrack) -> None:
         """Forget a track that has finished."""

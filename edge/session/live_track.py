@@ -25,6 +25,7 @@ class LiveTrack:
         "_session",
         "audio",
         "intake",
+        "is_ahead",
         "opened_s",
         "others_said",
         "owner",
@@ -44,6 +45,7 @@ class LiveTrack:
             self.audio.restart(container=container)
         self._hears: Callable[[EngineMessage], None] | None = None
         self.packet = self.audio.packet
+        self.is_ahead = self.audio.is_ahead
         self.intake = self.audio.intake
         self.opened_s = time.monotonic()
         self.others_said = ""
@@ -55,10 +57,6 @@ class LiveTrack:
     def repeats(self) -> Repeats:
         """What its session logs of failures."""
         return self._session.repeats
-
-    def is_ahead(self, now_s: float) -> bool:
-        """Whether its sender is well ahead of real time."""
-        return self.audio.is_ahead(now_s)
 
     def must_wait(self, now_s: float, crowding: float = 1.0) -> bool:
         """Whether its sender is ahead and more of its audio waits to be played than may.

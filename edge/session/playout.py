@@ -37,7 +37,8 @@ class Playable(Protocol):
     @property
     def audio(self) -> Audio: ...
 
-    def is_ahead(self, now_s: float) -> bool:
+    @property
+    def is_ahead(self) -> Callable[[float], bool]:
         """Whether more audio has come than time has passed."""
         ...
 
@@ -75,15 +76,18 @@ class Playout:
         ends_s = now_s + SLICE_S
         while waiting and now_s < ends_s:
             track = next(iter(waiting))
-            self._play(track, late=now_s - waiting.pop(track) > LATE_S)
+            try:
+                if now_s - waiting.pop(track) > LATE_S:
+                    track.audio.shed(KEPT_MS)
+                track.audio.play_due()
+            except Exception as error:
+                self._on_error(track, error)
             now_s = clock()
         if waiting:
             asyncio.get_running_loop().call_soon(self._play_some)
 
-    def _play(self, track: Playable, *, late: bool = False) -> None:
+    def _play(self, track: Playable) -> None:
         try:
-            if late:
-                track.audio.shed(KEPT_MS)
             track.audio.play_due()
         except Exception as error:
             self._on_error(track, error)

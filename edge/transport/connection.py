@@ -71,7 +71,7 @@ class Connection(ReadingHalf):
         self._receiver: Receiver = receiver
         self._siblings = siblings
         self._taker: Taker | None = None
-        self._taken: Callable[[], None] | None = None
+        self._taken: Callable[[], float] | None = None
         self._decoder = Decoder(limits.max_message_bytes)
         self._remote = _address(transport.get_extra_info("peername"))
         self.messages_in = 0
@@ -92,7 +92,7 @@ class Connection(ReadingHalf):
         """Peer address ``host:port`` for logs."""
         return self._remote
 
-    def hand_over(self, taker: Taker, taken: Callable[[], None]) -> None:
+    def hand_over(self, taker: Taker, taken: Callable[[], float]) -> None:
         """Offer each whole message of its kind to ``taker`` before it becomes one."""
         self._taker, self._taken = taker, taken
 
@@ -221,8 +221,9 @@ class Connection(ReadingHalf):
                 self.messages_in += taker.waiting
                 taker.waiting = 0
                 if self._taken is not None:
-                    self._taken()
+                    self.rest_s = self._taken()
             for opcode, payload in rest:
+                self.rest_s = 0.0
                 if opcode <= BINARY:
                     self.messages_in += 1
                     message(payload, opcode == TEXT)

@@ -79,11 +79,12 @@ class Socket(Protocol):
         """Deliver again, starting with what was queued."""
         ...
 
-    def hand_over(self, taker: Taker, taken: Callable[[], None]) -> None:
+    def hand_over(self, taker: Taker, taken: Callable[[], float]) -> None:
         """Offer each whole message of its kind to ``taker`` before it becomes one.
 
         ``taken`` is called in the same turn after it took some, and before the next message is
-        delivered. What it takes is no message of ``Receiver.message``; the order of all is kept.
+        delivered; it returns the seconds until more is needed, 0 when it does not know. What the
+        taker takes is no message of ``Receiver.message``; the order of all is kept.
         """
         ...
 

@@ -13,12 +13,23 @@ from edge.transport.writing import WritingHalf
 class ReadingHalf(WritingHalf):
     """When ``Connection`` is given bytes; what it does with them is its own affair."""
 
-    __slots__ = ("_arrivals", "_lost", "_member", "_reads", "_sated", "bytes_in", "is_reading")
+    __slots__ = (
+        "_arrivals",
+        "_lost",
+        "_member",
+        "_reads",
+        "_sated",
+        "bytes_in",
+        "is_reading",
+        "rest_s",
+    )
 
     def __init__(self, transport: asyncio.Transport, owner: Owner, limits: Limits) -> None:
         super().__init__(transport, owner, limits)
         self.bytes_in = 0
         self.is_reading = True
+        self.rest_s = 0.0
+        """In so long what has not arrived yet will be needed; 0 when nobody knows."""
         self._reads = 0
         self._arrivals = Arrivals(owner.loop.time())
         self._member: Member | None = None

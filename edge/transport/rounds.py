@@ -1,20 +1,21 @@
-"""Connections that stream are read in rounds: all of them once in 40 ms, not on every arrival.
+"""Connections that stream are read in rounds: once in 40 ms, or when audio is due.
 
 A packet that wakes the worker costs it more than everything that is then done with the packet. So
 a connection that has many small reads a second is taken off the event loop's list and read in the
-next round; once it falls quiet the event loop watches it again. All are read one after the other:
-code and data are then in the nearest caches for all but the first, and the worker sleeps longer.
+next round; once it falls quiet the event loop watches it again. Those that are due are read one
+after the other: code and data are then in the nearest caches for all but the first, and the worker
+sleeps longer.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from typing import TYPE_CHECKING
 
 from _native.sockets import MOST_BYTES, receive
-from edge.beat import next_beat
 
 if TYPE_CHECKING:
     from edge.transport.reading import ReadingHalf
@@ -29,6 +30,12 @@ QUIET_ROUNDS = 5
 """Rounds without a byte after which the event loop watches a connection again."""
 BUDGET_S = 0.0005
 """Connections are read for about so long, then other work of the event loop is done."""
+STEPS = 2
+"""What rests between two reads is counted in halves of a round."""
+MOST_REST_S = 0.1
+"""A ping waits no longer than this, whatever else is needed when."""
+EARLY = 0.25
+"""Share of a step by which a timer may come early."""
 
 
 class Arrivals:
@@ -56,7 +63,7 @@ class Arrivals:
 class Member:
     """A connection that is read in rounds, and its place in them."""
 
-    __slots__ = ("_connection", "_fd", "_members", "_quiet_rounds", "_transport", "is_due")
+    __slots__ = ("_connection", "_fd", "_members", "_quiet_rounds", "_transport")
 
     def __init__(
         self, connection: ReadingHalf, transport: asyncio.Transport, fd: int, members: set[Member]
@@ -66,8 +73,6 @@ class Member:
         self._fd = fd
         self._members = members
         self._quiet_rounds = 0
-        self.is_due = False
-        """Whether its turn has come and it has not been read yet."""
 
     def leave(self) -> None:
         """Be read no more in rounds. Idempotent."""
@@ -75,35 +80,48 @@ class Member:
             self._fd = -1
             self._members.discard(self)
 
-    def read(self) -> None:
-        """Hand over what has arrived; leave when it is more than a little, or nothing for long."""
+    def read(self) -> float:
+        """Hand over what has arrived; leave when it is more than a little, or nothing for long.
+
+        Returns the seconds until more of it is needed, 0 when nobody knows, below 0 once it left.
+        """
         connection, transport = self._connection, self._transport
-        if self._fd < 0 or transport.is_closing() or not connection.is_reading:
-            return
+        if self._fd < 0:
+            return -1.0
+        if transport.is_closing() or not connection.is_reading:
+            return 0.0
         try:
             data = receive(self._fd)
         except OSError:
             transport.abort()
-            return
+            return -1.0
         if data is None and self._quiet_rounds < QUIET_ROUNDS:
             self._quiet_rounds += 1
-        elif not data or len(data) == MOST_BYTES:
+            return 0.0
+        if not data or len(data) == MOST_BYTES:
             connection.leave_rounds()
         else:
             self._quiet_rounds = 0
+        connection.rest_s = 0.0
         if data:
             connection.data_received(data)
+        return connection.rest_s if self._fd >= 0 else -1.0
 
 
 class Rounds:
-    """The members of one worker; ``interval_s`` is the length of a round, 0 means no rounds."""
+    """The members of one worker. Each is read ``interval_s`` after it was read last, 0 means no
+    rounds; or, where it is known when its next audio is needed, right then."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, interval_s: float) -> None:
         self._loop = loop
-        self._interval_s = interval_s
+        self._step_s = interval_s / STEPS
         self._members: set[Member] = set()
         self._due: deque[Member] = deque()
-        self._beating = False
+        self._later: dict[int, list[Member]] = {}
+        """Who is to be read at which step since the clock's zero."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed = 0
+        """The step that the timer waits for."""
 
     @property
     def members(self) -> int:
@@ -112,33 +130,44 @@ class Rounds:
 
     def invite(self, connection: ReadingHalf, transport: asyncio.Transport) -> Member | None:
         """Take in a connection, if its bytes can be read without its transport."""
-        if not self._interval_s or transport.is_closing():
+        if not self._step_s or transport.is_closing():
             return None
         handle = transport.get_extra_info("socket")
         if handle is None or transport.get_extra_info("ssl_object") is not None:
             return None
         member = Member(connection, transport, handle.fileno(), self._members)
         self._members.add(member)
-        if not self._beating:
-            self._beating = True
-            self._arm()
+        self._read_later(member, 0.0)
+        self._arm()
         return member
 
+    def _read_later(self, member: Member, rest_s: float) -> None:
+        step_s = self._step_s
+        steps = STEPS if rest_s <= 0.0 else math.ceil(min(rest_s, MOST_REST_S) / step_s)
+        step = math.floor(self._loop.time() / step_s + EARLY) + steps
+        self._later.setdefault(step, []).append(member)
+
     def _arm(self) -> None:
-        self._loop.call_at(next_beat(self._loop.time(), self._interval_s), self._beat)
+        if not self._later:
+            return
+        step = min(self._later)
+        if self._timer is not None:
+            if self._armed <= step:
+                return
+            self._timer.cancel()
+        self._armed = step
+        self._timer = self._loop.call_at(step * self._step_s, self._beat)
 
     def _beat(self) -> None:
-        if not self._members:
-            self._beating = False
-            return
-        self._arm()
+        self._timer = None
         was_done = not self._due
-        for member in self._members:
-            if not member.is_due:
-                member.is_due = True
-                self._due.append(member)
-        if was_done:
+        now = math.floor(self._loop.time() / self._step_s + EARLY)
+        for step in sorted(step for step in self._later if step <= now):
+            self._due.extend(self._later.pop(step))
+        if was_done and self._due:
             self._read_due()
+        else:
+            self._arm()
 
     def _read_due(self) -> None:
         due, clock = self._due, time.perf_counter
@@ -146,10 +175,12 @@ class Rounds:
         try:
             while due:
                 member = due.popleft()
-                member.is_due = False
-                member.read()
+                rest_s = member.read()
+                if rest_s >= 0.0:
+                    self._read_later(member, rest_s)
                 if clock() >= ends_s:
                     break
         finally:
             if due:
                 self._loop.call_soon(self._read_due)
+            self._arm()

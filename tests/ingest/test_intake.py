@@ -63,7 +63,7 @@ class Receiver:
         while True:
             items = self._decoder.decode(data, limit, self.intake)
             if self.intake is not None:
-                packets, _, _ = self.intake.settle()
+                packets, _, _, _ = self.intake.settle()
                 assert packets == self.intake.waiting
                 self.taken += packets
                 self.intake.waiting = 0
@@ -171,8 +171,18 @@ def test_long_packets_count_as_the_events_they_stand_for() -> None:
     tag.audio.packet(0, 0, long[0], 0.0)
     data = b"".join(text(media("a", n, n * 2880, long[n])) for n in (1, 2))
     assert Decoder(1 << 16).decode(data, 8, intake) == []
-    assert intake.settle() == (2, sum(map(len, long[1:])), 6.0)
-    assert intake.settle() == (0, 0, 0.0)
+    assert intake.settle()[:3] == (2, sum(map(len, long[1:])), 6.0)
+    assert intake.settle()[:3] == (0, 0, 0.0)
+
+
+def test_it_tells_how_much_audio_is_missing_to_what_is_due() -> None:
+    intake = MediaIntake({"a": (tag := Tag())})
+    tag.audio.packet(0, 0, PACKETS[0], 0.0)
+    tag.audio.intake.due = tag.audio.intake.ring.end + 4 * 960
+    for number, rest_s in ((1, 0.06), (2, 0.04), (3, 0.02)):
+        data = text(media("a", number, number * 960, PACKETS[number]))
+        assert Decoder(1 << 16).decode(data, 8, intake) == []
+        assert intake.settle()[3] == pytest.approx(rest_s)
 
 
 strays = st.one_of(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import socket
 import time
 from collections.abc import AsyncIterator, Iterator
+from typing import Any, cast
 
 import pytest
 
 from edge.transport.interface import Close
-from edge.transport.rounds import Arrivals
+from edge.transport.reading import ReadingHalf
+from edge.transport.rounds import Arrivals, Rounds
 from tests.transport.support import (
     PATIENCE_S,
     PING,
@@ -169,3 +172,46 @@ def test_only_many_small_reads_call_for_rounds() -> None:
     assert [*looks((1.0, 50, 50 * 60_000))] == [False], "a bulk transfer"
     assert [*looks((0.01, 50, 50 * 250), (1.0, 50, 50 * 250))] == [False, True], "too short a look"
     assert [*looks((1.0, 50, 50 * 250), (2.0, 60, 60 * 250))] == [True, False], "it has slowed down"
+
+
+class Fed:
+    """A connection that always has something to read, and knows when it needs more of it."""
+
+    def __init__(self, rest_s: float) -> None:
+        self.ours, self.theirs = socket.socketpair()
+        self.ours.setblocking(False)
+        self.is_reading = True
+        self.rest_s = 0.0
+        self.reads_s: list[float] = []
+        self._rest_s = rest_s
+        self.theirs.send(b"x")
+
+    def data_received(self, data: bytes) -> None:
+        self.reads_s.append(time.monotonic())
+        self.rest_s = self._rest_s
+        self.theirs.send(b"x")
+
+    def leave_rounds(self) -> None:
+        raise AssertionError("it has something to read")
+
+    def get_extra_info(self, name: str) -> Any:
+        return self.ours if name == "socket" else None
+
+    def is_closing(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize(("rest_s", "interval_s"), [(0.0, 0.04), (0.02, 0.02), (5.0, 0.1)])
+async def test_who_knows_when_audio_is_due_is_read_then(rest_s: float, interval_s: float) -> None:
+    rounds = Rounds(asyncio.get_running_loop(), 0.04)
+    fed = Fed(rest_s)
+    member = rounds.invite(cast(ReadingHalf, fed), cast(asyncio.Transport, fed))
+    assert member is not None
+    async with asyncio.timeout(PATIENCE_S):
+        while len(fed.reads_s) < 12:
+            await asyncio.sleep(0.01)
+    member.leave()
+    gaps_s = sorted(after - before for before, after in itertools.pairwise(fed.reads_s))
+    assert gaps_s[5] == pytest.approx(interval_s, abs=0.008)
+    fed.ours.close()
+    fed.theirs.close()

@@ -38,9 +38,10 @@ class Taking(Recorder):
         super().opened(socket)  # type: ignore[arg-type]
         self.socket.hand_over(self.intake, self.settle)
 
-    def settle(self) -> None:
+    def settle(self) -> float:
         self.taken += self.intake.settle()[0]
         self.changed.set()
+        return 0.0
 
     async def until_taken(self, count: int) -> None:
         async with asyncio.timeout(20):
