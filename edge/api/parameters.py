@@ -31,8 +31,8 @@ def whole_number(text: str) -> int | None:
     return int(number) if number > 0 and math.isfinite(number) and number == int(number) else None
 
 
-def count(default: int, most: int | None = None) -> Meta:
-    """A number of items; whatever is none counts as the default, more than ``most`` as that."""
+def count(default: int | None, most: int | None = None) -> Meta:
+    """A whole number; whatever is none counts as the default, more than ``most`` as that."""
 
     def read(text: str) -> int | None:
         number = whole_number(text)
@@ -40,7 +40,7 @@ def count(default: int, most: int | None = None) -> Meta:
 
     bound = "" if most is None else f"; more than {most} is that"
     return Meta(
-        description=f"a whole number from 1, anything else is {default}{bound}",
+        description=f"a whole number from 1, anything else is {default or 'none'}{bound}",
         extra={"read": read, "schema": {"type": ["integer", "string"]}},
     )
 

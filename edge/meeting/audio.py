@@ -7,7 +7,7 @@ silence of its length.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from msgspec import Struct
 
@@ -84,7 +84,7 @@ class Recording:
         """The length of the file."""
         return HEADER_BYTES + self._data_bytes
 
-    async def body(self) -> AsyncIterator[bytes]:
+    async def body(self) -> AsyncGenerator[bytes, None]:
         """The file in pieces of a few seconds, ``size_bytes`` in all; raises as ``read`` does."""
         yield header(self._data_bytes)
         for start in range(self._first, self._last + 1, AT_ONCE):

@@ -1,0 +1,90 @@
+"""One worker's meetings: all services of this room, made of each other, between start and stop.
+
+Comes in: the stores and the recognizers. Goes out: the services that requests and sockets are
+answered with. What follows an utterance, which may take minutes, belongs to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from edge.asr.interface import Recognizer
+from edge.logs import get_logger
+from edge.meeting.book import Book
+from edge.meeting.chores import Chores
+from edge.meeting.finalize import Finalizer
+from edge.meeting.inference import Inference
+from edge.meeting.once import Once
+from edge.meeting.records import Utterance
+from edge.meeting.removal import Removal
+from edge.meeting.resolve import Speakers
+from edge.meeting.settings import MeetingSettings
+from edge.meeting.status import Recognition, Standings
+from edge.meeting.view import Views
+from edge.meeting.windows import Windows
+from edge.objects.interface import ObjectStore
+from edge.session.store.interface import SessionStore
+
+STEPS_DEADLINE_S = 3.0
+"""For the speakers of what was said last, when the worker stops."""
+
+_log = get_logger("edge.meeting")
+
+
+class Meetings:
+    """The services; ``store`` is open from before ``start`` until after ``stop``."""
+
+    def __init__(
+        self,
+        settings: MeetingSettings,
+        store: SessionStore,
+        objects: ObjectStore,
+        *,
+        recognition: Callable[[str], Recognition],
+        choices: Callable[[str], Sequence[Recognizer]],
+        model_of: Callable[[str], str],
+    ) -> None:
+        """``recognition``, ``choices`` and ``model_of`` know what can be done with a recognizer,
+        by its name. Raises ``SettingError``."""
+        self.settings = settings
+        self.objects = objects
+        self.book = Book(store)
+        self.views = Views(store)
+        self.once = Once(store)
+        self.standings = Standings(store, self.views, recognition)
+        self.inference = Inference(settings)
+        self.speakers = Speakers(self.book, store, objects, self.inference)
+        self.windows = Windows(store, objects, self.views, settings, choices, model_of, self.said)
+        self.finalizer = Finalizer(store, objects, self.standings, self.windows, settings)
+        self.removal = Removal(store, objects)
+        self._chores = Chores(self.finalizer.sweep, self.removal.sweep)
+        self._steps: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Acquire what they share; raises ``ObjectError``."""
+        await self.objects.open()
+        await self.inference.start()
+        self._chores.start()
+
+    async def stop(self) -> None:
+        """End, after the last socket and request; takes a few seconds at most."""
+        await self._chores.stop()
+        await self.windows.stop()
+        if self._steps:
+            _, late = await asyncio.wait(self._steps, timeout=STEPS_DEADLINE_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+            if late:
+                _log.warning("utterances are left without a speaker", count=len(late))
+        await self.inference.stop()
+        await self.objects.close()
+
+    def said(self, utterance: Utterance) -> None:
+        """Find out who said it; returns at once."""
+        task = asyncio.get_running_loop().create_task(
+            self.speakers.said(utterance.session_id, utterance)
+        )
+        self._steps.add(task)
+        task.add_done_callback(self._steps.discard)
