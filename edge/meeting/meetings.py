@@ -58,18 +58,17 @@ class Meetings:
         self.windows = Windows(store, objects, self.views, settings, choices, model_of, self.said)
         self.finalizer = Finalizer(store, objects, self.standings, self.windows, settings)
         self.removal = Removal(store, objects)
-        self._chores = Chores(self.finalizer.sweep, self.removal.sweep)
+        self.chores = Chores(self.finalizer.sweep, self.removal.sweep)
+        """What others could not finish; whoever keeps this worker up starts and stops it."""
         self._steps: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Acquire what they share; raises ``ObjectError``."""
         await self.objects.open()
         await self.inference.start()
-        self._chores.start()
 
-    async def stop(self) -> None:
-        """End, after the last socket and request; takes a few seconds at most."""
-        await self._chores.stop()
+    async def drain(self) -> None:
+        """End windows that chunks began, and find out who said what was said last."""
         await self.windows.stop()
         if self._steps:
             _, late = await asyncio.wait(self._steps, timeout=STEPS_DEADLINE_S)
@@ -78,6 +77,10 @@ class Meetings:
             await asyncio.gather(*late, return_exceptions=True)
             if late:
                 _log.warning("utterances are left without a speaker", count=len(late))
+
+    async def stop(self) -> None:
+        """Release everything, after the last request and chore."""
+        await self.drain()
         await self.inference.stop()
         await self.objects.close()
 
