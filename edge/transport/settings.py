@@ -41,7 +41,7 @@ class LaneSettings(msgspec.Struct, frozen=True, kw_only=True):
     client_read_interval_ms: Annotated[
         int,
         option(
-            "A client that streams is read so often, in milliseconds, or when audio is due; 0: at once",
+            "Milliseconds between reads of a client that streams, if no audio is due earlier; 0: none",
             ge=0,
             le=100,
         ),
