@@ -41,7 +41,7 @@ class LaneSettings(msgspec.Struct, frozen=True, kw_only=True):
     client_read_interval_ms: Annotated[
         int,
         option(
-            "Milliseconds between reads of a client that streams, if no audio is due earlier; 0: none",
+            "Milliseconds between reads of a client that streams, if no audio is due before",
             ge=0,
             le=100,
         ),
