@@ -16,14 +16,7 @@ from collections.abc import AsyncIterator
 import msgspec
 from msgspec import Raw, Struct
 
-from edge.errors import (
-    Conflict,
-    ObjectError,
-    ObjectMissing,
-    SessionDeleted,
-    StoreBusy,
-    StoreError,
-)
+from edge.errors import Conflict, ObjectError, ObjectMissing, StoreBusy, StoreError
 from edge.logs import Repeats, get_logger
 from edge.meeting import lease
 from edge.meeting.book import INGEST, Book, Leaf
@@ -35,7 +28,7 @@ from edge.meeting.settings import MeetingSettings
 from edge.meeting.status import Standings
 from edge.meeting.windows import Windows
 from edge.objects.interface import ObjectStore
-from edge.session.store.interface import SessionStore, shared_scope
+from edge.session.store.interface import Record, SessionStore, shared_scope
 
 SCOPE = shared_scope("finalize")
 PENDING = "pending"
@@ -126,26 +119,26 @@ class Finalizer:
         """Finish what workers that died had begun, or an object store that was away held up."""
         for record in await self._store.records(SCOPE, PENDING):
             try:
-                await self._resume(record.key, _pending(record.body).metadata, record.version)
+                await self._resume(record)
             except (StoreError, ObjectError) as error:
                 self._repeats.note("a meeting has yet to be finalized", reason=str(error))
         self._repeats.summarize()
 
-    async def _resume(self, session: str, metadata: Raw, version: int) -> None:
+    async def _resume(self, pending: Record) -> None:
+        session = pending.key
+        if await self._store.head(session) is None:
+            await self._settle(session, pending.version)
+            return
+        held = await lease.take(self._store, session, KEY, self._lease_s)
+        if held is None:
+            return
         try:
-            if await self._store.head(session) is None:
-                await self._settle(session, version)
-                return
-            held = await lease.take(self._store, session, KEY, self._lease_s)
-            if held is None:
-                return
-            try:
-                await self._complete(session, metadata, held)
-                await self._settle(session, version)
-            finally:
-                await held.release()
-        except SessionDeleted:
-            await self._settle(session, version)
+            # Another may have finished it since it was seen, and with other metadata.
+            if (found := await self._store.get(SCOPE, PENDING, session)) is not None:
+                await self._complete(session, _pending(found.body).metadata, held)
+                await self._settle(session, found.version)
+        finally:
+            await held.release()
 
     @contextlib.asynccontextmanager
     async def _turn(self, session: str) -> AsyncIterator[lease.Lease]:

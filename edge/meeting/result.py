@@ -13,11 +13,13 @@ from collections.abc import Sequence
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
-from edge.meeting.records import ROLES, Role, encode
+from edge.meeting.merge import Merging
+from edge.meeting.records import ROLES, Merged, Role, Utterance, encode
 from edge.meeting.status import Standing
 
 AT_ONCE = 500
 """Utterances that are encoded in one turn of the event loop."""
+MERGED_AT_ONCE = 100
 
 
 class Result(Struct, frozen=True):
@@ -33,11 +35,10 @@ async def written(standing: Standing, metadata: Raw, finalized_at: str) -> Resul
     view = standing.view
     said = tuple(view.events())
     raw_utterances = {role: tuple(view.raw(role)) for role in ROLES}
-    merged_utterances = {role: tuple(view.merged(role)) for role in ROLES}
     state = encode(standing.state)
     events = await _list(said)
     raw = {role: await _list(raw_utterances[role]) for role in ROLES}
-    merged = {role: await _list(merged_utterances[role]) for role in ROLES}
+    merged = {role: await _list(await _merged(raw_utterances[role])) for role in ROLES}
     missing = {role: _missing(standing, role) for role in ROLES}
     ingests, asrs = standing.ingests, standing.asrs
     body = _object(
@@ -67,6 +68,21 @@ def _missing(standing: Standing, role: Role) -> list[int]:
     """The numbers of the chunks that a role lacks."""
     runs = standing.ingest[role].missing
     return [seq for first, last in runs for seq in range(first, last + 1)]
+
+
+async def _merged(utterances: Sequence[Utterance]) -> Sequence[Merged]:
+    """Utterances that overlap made one, some at a time: in the order of time that costs no more."""
+    merging = Merging()
+    merged: Sequence[Merged] = ()
+    ordered = sorted(
+        utterances, key=lambda u: (u.start_seq, u.end_seq, u.created_at, u.utterance_id)
+    )
+    for start in range(0, len(ordered), MERGED_AT_ONCE):
+        for utterance in ordered[start : start + MERGED_AT_ONCE]:
+            merging.add(utterance)
+        merged = merging.merged()
+        await asyncio.sleep(0)
+    return merged
 
 
 async def _list(items: Sequence[Struct]) -> bytes:
