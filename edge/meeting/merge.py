@@ -206,12 +206,10 @@ class _Passage:
         cut = tokens[shared - 1].end
         if tokens[shared].start < cut:
             return False
-        known = self._pieces[-1][: self._last.end]
-        expected = [self._last.word, *other.words[shared:]]
-        for rest in (text[cut:], f" {text[cut:]}"):
-            if words(known[self._last.start :] + rest) == expected:
-                break
-        else:
+        known, rest = self._pieces[-1][: self._last.end], text[cut:]
+        if not (self._last.is_single and tokens[shared - 1].is_single) and not rest[0].isspace():
+            rest = self._joint(rest, other.words[shared:])
+        if not rest:
             return False
         moved = len(rest) - len(text)
         self._pieces[-1:] = [known, rest]
@@ -221,6 +219,16 @@ class _Passage:
         self.words += other.words[shared:]
         self._note(before)
         return True
+
+    def _joint(self, rest: str, expected: list[str]) -> str:
+        """A text that goes on after the last word, with a space if they would grow together;
+        empty when even then the words are others."""
+        assert self._last is not None
+        last = self._pieces[-1][self._last.start : self._last.end]
+        for joint in (rest, f" {rest}"):
+            if words(last + joint) == [self._last.word, *expected]:
+                return joint
+        return ""
 
 
 def _shared(left: Sequence[str], right: Sequence[str]) -> int:

@@ -33,6 +33,8 @@ _JOINING = ((0x1160, 0x11FF), (0xD7B0, 0xD7FB), (0xFF9E, 0xFF9F))
 marks."""
 _MOST_JOINED = 32
 """Characters that can be one with their marks."""
+_FIRST_JOINED = "\u00ad"
+"""No character before this one is ever a mark."""
 _APOSTROPHES = frozenset("'\u2019\u02bc\uff07")
 
 _Sort = Literal["word", "single", "apostrophe", "joining", "other"]
@@ -60,8 +62,9 @@ def tokenize(text: str) -> list[Token]:
     at = 0
     while at < size:
         after = at + 1
-        while after < size and after - at < _MOST_JOINED and _sort(text[after]) == "joining":
-            after += 1
+        if after < size and text[after] >= _FIRST_JOINED:
+            while after < size and after - at < _MOST_JOINED and _sort(text[after]) == "joining":
+                after += 1
         for sort, letters in _parts(text[at:after]):
             if sort == "word":
                 if not word:
