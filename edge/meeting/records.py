@@ -112,6 +112,8 @@ class Ingest(Struct, frozen=True, kw_only=True):
     """Numbers below ``last_seq`` that were never stored: first and last of each run, in order."""
     short: tuple[int, int] | None = None
     """Number and bytes of a last chunk that is shorter than a second."""
+    sent_seq: int = 0
+    """The last chunk that the live recognizer had got when the newest was counted."""
     started_at: str | None = None
     updated_at: str | None = None
 

@@ -135,7 +135,7 @@ def ingest_status(session: str, role: Role, ingest: Ingest) -> IngestStatus:
 def asr_status(known: Recognition, asr: Asr, ingest: Ingest, utterances: int) -> AsrStatus:
     """The recognition of one role; ``utterances`` is how many it has."""
     samples = asr.recent_ingest_to_utterance_ms
-    heard = max(asr.sent_seq, asr.last_window_end_seq)
+    heard = max(asr.sent_seq, ingest.sent_seq, asr.last_window_end_seq)
     return AsrStatus(
         enabled=known.enabled,
         provider=known.provider,
