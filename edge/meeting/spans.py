@@ -37,10 +37,11 @@ def next_span(ingest: Ingest, done: int, window: int, hop: int, *, tail: bool) -
     """
     end = max(done + hop, window)
     while end <= ingest.last_seq:
-        span = Span(end - window + 1, end)
-        if ingest.stored(span.first, span.last):
-            return span
-        end += hop
+        first = end - window + 1
+        silent_to = next((b for a, b in ingest.missing if a <= first and end <= b), None)
+        if silent_to is None:
+            return Span(first, end)
+        end += hop * ((silent_to - end) // hop + 1)
     if tail and done < ingest.last_seq:
         return Span(max(1, ingest.last_seq - window + 1), ingest.last_seq)
     return None
