@@ -26,6 +26,8 @@ _INTRODUCTIONS = (
 """What goes before a name, and whether something else may follow as well ("I am tired")."""
 _MIN_CHARS, _MAX_CHARS = 2, 80
 _TITLES = frozenset(("dr", "mr", "mrs", "ms", "prof", "st", "jr", "sr"))
+_PARTICLES = frozenset(("al", "bin", "da", "de", "del", "der", "di", "la", "van", "von"))
+"""No name ends with one."""
 
 
 def _listed(words: str) -> frozenset[str]:
@@ -33,38 +35,38 @@ def _listed(words: str) -> frozenset[str]:
 
 
 _NEVER = _listed("""
-    a about after again all also although an and any are as at be because been before but by can
-    could did do does for from had has have he her here him his how i if in into is it its it's i'm
-    just like me my near no nor not now of off on only onto or our out over please she since so some
-    than that that's the their them then there these they this those though through to today too
-    tomorrow tonight under until up us very was we were what what's when where which while who whose
-    why with within without would yes yesterday yet you your
+    a about after again all also although an and any are as at be because been before but by called
+    can could did do does for from had has have he her here him his how i i'm if in into is it it's
+    its just like me my near no nor not now of off on only onto or our out over please pronounced
+    she since so some spelled spelt than that that's the their them then there these they this those
+    though through to today tomorrow tonight too under until up us very was we were what what's when
+    where which while who whose why with within without would yes yesterday yet you your
     """)
 """Words that end a name, or that no name begins with."""
 _SELDOM = _listed("""
     able absolutely active actually afraid against alive almost alone already alright always amazed
-    angry another anxious around ashamed asleep available aware away awake back bad based better
-    between big bit blessed blind bored born both bound brave brand broke busy calm careful certain
-    certainly clear clearly close cold comfortable completely concerned confident confused content
-    cool crazy curious currently dead deaf deeply definitely delighted desperate different done down
-    drunk dying eager early easy either embarrassed employed engaged enough entirely equally even
-    ever exactly excited exhausted expecting experienced extremely fairly familiar famous far fine
-    finally first fluent fond fortunate free fresh full fully further generally genuinely getting
-    given glad gone gonna good grateful great guilty half happy hard hardly healthy honest honestly
-    honored honoured hopeful hoping hungry ill impressed incredibly independent indeed inside
-    interested jealous keen kind kinda last late later left less literally little local lonely long
-    looking lost lucky mad mainly married maybe mean merely mine more most mostly much naturally
-    nearly nervous never new next nice nobody normally nothing number obviously often okay ok old
-    once one open originally otherwise ours outside overwhelmed part particularly passionate perfect
-    perfectly perhaps personally pleased poor positive possibly pregnant prepared presently pretty
-    primarily probably proud quick quiet quite rarely rather ready real really recently relatively
-    relieved responsible retired right sad safe satisfied scared self serious seriously shocked
-    short shy sick significantly simply single sleepy slightly slow small sometimes somewhat soon
-    sorry sort stable still strong strongly struggling stuck stupid such super supposed sure
-    surprised tall terrible terribly terrified thankful third thirsty tired together told torn
-    totally touched tough trained tremendously true truly twice two unable uncertain unemployed
-    unhappy unsure upset used usually utterly wanna warm weak weird welcome well wet whole
-    wide wild willing wondering worried worse worth wrong
+    angry another anxious around ashamed asleep available awake aware away back bad based better
+    between big bit blessed blind bored born both bound brand brave broke busy calm careful certain
+    certainly chief clear clearly close cold comfortable completely concerned confident confused
+    content cool crazy curious currently dead deaf deeply definitely delighted desperate different
+    doing done down drunk dying eager early easy either embarrassed employed engaged enough entirely
+    equally even ever exactly excited exhausted expecting experienced extremely fairly familiar
+    famous far finally fine first fluent fond fortunate free fresh full fully further generally
+    genuinely getting given glad going gone gonna good grateful great guilty half happy hard hardly
+    head healthy honest honestly honored honoured hopeful hoping hungry ill impressed incredibly
+    indeed independent inside interested jealous junior keen kind kinda last late later lead left
+    less literally little local lonely long looking lost lucky mad mainly married maybe mean merely
+    mine more most mostly much naturally nearly nervous never new next nice nobody normally nothing
+    number obviously often ok okay old once one open originally otherwise ours outside overwhelmed
+    part particularly passionate perfect perfectly perhaps personally pleased poor positive possibly
+    pregnant prepared presently pretty primarily probably proud quick quiet quite rarely rather
+    ready real really recently relatively relieved responsible retired right sad safe satisfied
+    scared self senior serious seriously shocked short shy sick significantly simply single sleepy
+    slightly slow small sometimes somewhat soon sorry sort stable still strong strongly struggling
+    stuck stupid such super supposed sure surprised tall terrible terribly terrified thankful third
+    thirsty tired together told torn totally touched tough trained tremendously true truly twice two
+    unable uncertain unemployed unhappy unsure upset used usually utterly vice wanna warm weak weird
+    welcome well wet whole wide wild willing wondering worried worse worth wrong
     """)
 """Words that say how one is, not who."""
 _ACTING = re.compile(r"[a-z]{3,}(?:ing|ed)")
@@ -120,6 +122,8 @@ def _name_at(text: str, at: int, may_be_else: bool) -> str | None:
         at = match.end()
         if match["dot"] and not is_short_form:
             break
+    while words and words[-1].lower() in _PARTICLES:
+        words.pop()
     name = " ".join(words)
     return name if _MIN_CHARS <= len(name) <= _MAX_CHARS else None
 
