@@ -27,7 +27,7 @@ _INTRODUCTIONS = (
 _MIN_CHARS, _MAX_CHARS = 2, 80
 _TITLES = frozenset(("dr", "mr", "mrs", "ms", "prof", "st", "jr", "sr"))
 _PARTICLES = frozenset(("al", "bin", "da", "de", "del", "der", "di", "la", "van", "von"))
-"""No name ends with one."""
+"""No name of several words ends with one."""
 
 
 def _listed(words: str) -> frozenset[str]:
@@ -122,7 +122,7 @@ def _name_at(text: str, at: int, may_be_else: bool) -> str | None:
         at = match.end()
         if match["dot"] and not is_short_form:
             break
-    while words and words[-1].lower() in _PARTICLES:
+    while len(words) > 1 and words[-1].lower() in _PARTICLES:
         words.pop()
     name = " ".join(words)
     return name if _MIN_CHARS <= len(name) <= _MAX_CHARS else None

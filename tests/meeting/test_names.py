@@ -29,6 +29,7 @@ ALICE, BILL = Person("Alice", "a@x"), Person(" Bill ")
         ("my name is Ana de la Cruz", "Ana de la Cruz"),
         ("my name is spelled with a K", None),
         ("I'm ahmed", "ahmed"),
+        ("I'm Al", "Al"),
         ("I am小明", None),
         ("I am 42", None),
         ("this is miami am I", None),
