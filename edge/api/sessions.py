@@ -28,7 +28,11 @@ class ListQuery(msgspec.Struct, frozen=True):
     after: Annotated[str, _name("the `next` of the page before")] = ""
     limit: Annotated[
         int,
-        msgspec.Meta(ge=1, description=f"a whole number from 1; more than {MAX_LISTED} is that"),
+        msgspec.Meta(
+            ge=1,
+            description=f"a whole number from 1; more than {MAX_LISTED} is that",
+            extra={"schema": {"anyOf": [{"type": "integer", "minimum": 1}, {"const": ""}]}},
+        ),
     ] = 100
 
 
