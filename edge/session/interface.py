@@ -33,6 +33,17 @@ def participant_id(tag: str) -> str:
     return endpoint[1] if endpoint else tag
 
 
+class Measured(msgspec.Struct, frozen=True):
+    """What a client protocol knows of a transcript that the session does not."""
+
+    start_ms: float
+    end_ms: float
+    latency_ms: int | None = None
+    """From the arrival of the audio that ends it."""
+    model: str | None = None
+    """The recognizer's."""
+
+
 class SessionRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What a client asked for when its connection opened."""
 
@@ -55,6 +66,8 @@ class SessionRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What tags send that announce no format of their own; None: bare Opus packets."""
     terms: msgspec.Struct | None = None
     """What else its protocol agreed with the client; in force again when the client comes back."""
+    measure: Callable[[LiveTrack, Transcript], Measured] | None = None
+    """Where a transcript lies on the client's own clock, which is then the session's."""
     covers: Callable[[str, float], int | None] | None = None
     """The last audio frame of the client that a final covers which ends so many milliseconds into
     a track's audio; where the client numbers its frames."""
@@ -69,6 +82,10 @@ class SpokenLine(msgspec.Struct, frozen=True, kw_only=True):
     end_ms: float
     turn: int = 0
     """Grows with each turn of the tag, whatever connection and worker it was said to."""
+    latency_ms: int | None = None
+    """From the arrival of the audio that ends it, where that was measured."""
+    model: str | None = None
+    """The recognizer's model, where it is known."""
 
 
 class TagFailure(msgspec.Struct, frozen=True):

@@ -19,6 +19,7 @@ from edge.session.attachment import Attachment
 from edge.session.context import SharedContext
 from edge.session.interface import (
     Feeding,
+    Measured,
     SessionOutlet,
     SessionRequest,
     SpokenLine,
@@ -236,13 +237,15 @@ class LiveSession:
 
     def deliver(self, track: LiveTrack, transcript: Transcript) -> None:
         """Map a transcript to the session clock and hand it to its client at once."""
-        timeline = track.audio.timeline
+        measured = self._measure(track, transcript)
         line = SpokenLine(
             tag=track.tag,
             transcript=transcript,
-            start_ms=self._place.session_ms(timeline.map_ms(transcript.start_ms)),
-            end_ms=self._place.session_ms(timeline.map_ms(transcript.end_ms)),
+            start_ms=measured.start_ms,
+            end_ms=measured.end_ms,
             turn=track.writer.turn_of(transcript.item_id),
+            latency_ms=measured.latency_ms,
+            model=measured.model,
         )
         target = self.audience(track)
         was_open = target is not None and target.outlet.is_open
@@ -267,6 +270,14 @@ class LiveSession:
         track.writer.final(line, sent=not is_owed, audio_seq=audio_seq)
         if self._context:
             self._context.add(track, participant_id(track.tag), transcript.text)
+
+    def _measure(self, track: LiveTrack, transcript: Transcript) -> Measured:
+        if self.request.measure is not None:
+            return self.request.measure(track, transcript)
+        map_ms, session_ms = track.audio.timeline.map_ms, self._place.session_ms
+        return Measured(
+            session_ms(map_ms(transcript.start_ms)), session_ms(map_ms(transcript.end_ms))
+        )
 
     def _tell(self, target: Attachment | None, failure: TagFailure) -> None:
         if target is not None and target.outlet.is_open:

@@ -240,6 +240,8 @@ class TrackWriter(Writer):
                 voice=said.speaker,
                 audio_seq=audio_seq,
                 sent=sent,
+                latency_ms=line.latency_ms,
+                model=line.model,
             ),
             *(() if self._attends else (TurnEndEntry(self.track, line.turn, end_ms),)),
         )
