@@ -46,7 +46,7 @@ class Place:
         *,
         resumable: bool,
     ) -> None:
-        """Clients that cannot come back do not take one another's place either."""
+        """Media servers that cannot come back do not take one another's place; speakers do."""
         self._ledger = ledger
         self._owes = owes
         self.session = request.session_id or str(uuid4())
@@ -61,8 +61,8 @@ class Place:
         """Up to here others have told of the session's time."""
         self._tasks: set[asyncio.Task[None]] = set()
         is_named = request.session_id is not None
-        is_shared = not resumable or (
-            self._is_media and ledger.is_contested(self.session, self._name)
+        is_shared = self._is_media and (
+            not resumable or ledger.is_contested(self.session, self._name)
         )
         if is_named and not is_shared:
             self.claim = ledger.claim(self.session, self._name, holder)

@@ -46,11 +46,11 @@ class Sessions:
         self._detached: set[LiveSession] = set()
         """Sessions without a client: awaited for the grace period, or their last finals are."""
         self._by_id: dict[Key, LiveSession] = {}
-        """Sessions that a client can come back to."""
+        """Sessions that a client can come back to, or a newer one of its speaker takes over."""
         self._beside = 0
         """Connections beside the first one of their session."""
         self._graces: dict[LiveSession, asyncio.TimerHandle] = {}
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._retiring: dict[LiveSession, asyncio.Task[None]] = {}
         self._draining = False
 
     @property
@@ -138,21 +138,24 @@ class Sessions:
             grace.cancel()
         sessions = (*self._active, *self._detached)
         await asyncio.gather(*(session.abort() for session in sessions))
-        for task in self._retiring:
+        retiring = tuple(self._retiring.values())
+        for task in retiring:
             task.cancel()
-        await asyncio.gather(*self._retiring, return_exceptions=True)
+        await asyncio.gather(*retiring, return_exceptions=True)
 
     def _open(self, request: SessionRequest) -> LiveSession:
         session = LiveSession(request, self._host, self._new_audio, self._settings, self._gone)
-        if session.resumable and request.session_id is not None:
+        is_one_speaker = request.speaker is not None
+        if request.session_id is not None and (session.resumable or is_one_speaker):
             self._by_id[request.session_id, request.speaker] = session
         return session
 
     def _gone(self, session: LiveSession) -> None:
         """Its tracks are another worker's, or the session was deleted: flush it, forget it."""
+        if session not in self._active and session not in self._detached:
+            return  # it has ended: its place was asked for before that was known
         self._active.discard(session)
-        if session not in self._detached:
-            self._detached.add(session)
+        self._detached.add(session)
         self._beside -= max(0, len(session.attachments) - 1)
         self._retire(session, Close(SUPERSEDED, "", by_peer=False))
 
@@ -178,9 +181,11 @@ class Sessions:
         session_id, speaker = session.request.session_id, session.request.speaker
         if session_id is not None and self._by_id.get((session_id, speaker)) is session:
             del self._by_id[session_id, speaker]
+        if session in self._retiring:
+            return  # its place is taken while its last finals are awaited
         task = asyncio.get_running_loop().create_task(self._end(session, close))
-        self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
+        self._retiring[session] = task
+        task.add_done_callback(lambda task: self._retiring.pop(session, None))
 
     async def _end(self, session: LiveSession, close: Close) -> None:
         try:

@@ -189,6 +189,49 @@ async def test_another_worker_goes_on_and_the_older_connection_is_superseded() -
         await old.leave()
 
 
+async def test_where_nobody_is_waited_for_the_older_connection_is_superseded_all_the_same() -> None:
+    async with gateway(2, SESSION_RESUME_ENABLED="false") as server:
+        older = await SessionClient.open(server, "session=brief&speaker=anna")
+        await older.hello("speaker")
+        async with client(server, "session=brief") as listener:
+            await listener.hello()
+            await older.audio(*frames("alpha bravo", pause_ms=0))
+            await older.until(lambda: older.of("ack"))
+            for _ in range(6):
+                newer = await SessionClient.open(server, "session=brief&speaker=anna")
+                await newer.hello("speaker", resume=resume_of(older))
+                assert (await older.closed())[0] == 4009
+                older = newer
+            await older.audio(*frames("charlie", pause_ms=0))
+            await older.until(lambda: older.of("ack"))
+            await older.lose()
+            await listener.until(lambda: "charlie" in " ".join(texts(listener)), seconds=5)
+            assert " ".join(texts(listener)) == "alpha bravo charlie"
+
+
+async def test_who_comes_again_while_its_last_words_are_awaited_is_counted_right() -> None:
+    """Its place is taken from a session that ends anyway: that ends once."""
+    async with gateway(1, SESSION_RESUME_ENABLED="false") as server:
+        for _ in range(4):
+            async with client(server, "session=again&speaker=anna") as page:
+                await page.hello("speaker")
+                await page.audio(*frames("alpha", pause_ms=0))
+                await page.until(lambda page=page: page.of("ack"))
+                await page.lose()
+        async with asyncio.timeout(10):
+            while json.loads(server.get("/status").body)["tracks"]:
+                await asyncio.sleep(0.05)
+            while json.loads(server.get("/status").body)["detached"]:
+                await asyncio.sleep(0.05)
+        ended = _count(server, "otp_session_duration_seconds_count")
+        assert ended == _count(server, "otp_session_starts_total") > 0
+
+
+def _count(server: Server, name: str) -> float:
+    lines = server.get("/metrics").body.decode().splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
+
+
 async def test_after_a_kill_the_page_sends_again_what_no_final_covers() -> None:
     async with gateway(2) as server:
         said = frames("alpha bravo") + frames("charlie", pause_ms=0)
