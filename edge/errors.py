@@ -194,11 +194,3 @@ class ObjectExists(ObjectError):
 
 class ObjectsUnavailable(ObjectError):
     """The object store did not answer in time, cannot be reached, or has no room left."""
-
-
-class ChunkRefused(EdgescribeError):
-    """A chunk of a meeting cannot be taken; ``code`` says why, for programs."""
-
-    def __init__(self, code: str, detail: str) -> None:
-        self.code = code
-        super().__init__(detail)
