@@ -5,16 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from edge.api.answers import Answers
-from edge.api.meeting import MeetingEndpoints
-from edge.api.meeting_routes import MeetingServices
 from edge.api.plain import Health
 from edge.api.routes import endpoints
 from edge.asr.registry import RecognizerConfig, Recognizers, model, resolve, survey
 from edge.ingest.counts import IngestCounts
 from edge.ingest.registry import client_protocols
-from edge.meeting.book import Book
-from edge.meeting.status import Recognition, Standings
-from edge.meeting.view import Views
+from edge.meeting.meetings import Meetings
+from edge.meeting.status import Recognition
+from edge.objects.files import FileStore
 from edge.server.boot import Boot
 from edge.session.dump import Dumps
 from edge.session.gateway import Gateway
@@ -27,6 +25,7 @@ from edge.session.upkeep import Upkeep
 from edge.settings import Settings
 
 DATABASE = "sessions.db"
+OBJECTS = "objects"
 
 
 def build_store(settings: Settings) -> SessionStore:
@@ -35,9 +34,45 @@ def build_store(settings: Settings) -> SessionStore:
     return open_store(location, settings.store.durability)
 
 
-def build_answers(settings: Settings, store: SessionStore, upkeep: Upkeep) -> Answers:
+def build_recognizers(settings: Settings, boot: Boot) -> Recognizers:
+    """One worker's recognizers, not yet started.
+
+    Raises ``NoRecognizer`` when none can be used, ``SettingError`` when a setting of one is wrong.
+    """
+    return Recognizers(recognizer_config(settings, boot.embedded_socket))
+
+
+def build_meetings(settings: Settings, store: SessionStore, recognizers: Recognizers) -> Meetings:
+    """One worker's meetings, not yet started; raises ``SettingError``."""
+    config = recognizer_config(settings)
+    return Meetings(
+        settings.meeting,
+        store,
+        FileStore(settings.server.data_dir / OBJECTS),
+        recognition=Offered(settings).recognition,
+        choices=recognizers.choices,
+        model_of=lambda name: model(name, config),
+    )
+
+
+def build_upkeep(
+    settings: Settings, store: SessionStore, stability: Stability, meetings: Meetings
+) -> Upkeep:
+    """What one worker does for all sessions, not yet started."""
+    return Upkeep(
+        settings.retention,
+        store,
+        stability,
+        gone=meetings.removal.intend,
+        chores=(meetings.chores,),
+    )
+
+
+def build_answers(
+    settings: Settings, store: SessionStore, upkeep: Upkeep, meetings: Meetings
+) -> Answers:
     """One worker's answers to HTTP requests about sessions."""
-    return Answers(endpoints(store, upkeep.figures, build_meetings(settings, store)))
+    return Answers(endpoints(store, upkeep.figures, meetings, Offered(settings).problem))
 
 
 def build_health(settings: Settings) -> Health:
@@ -50,16 +85,6 @@ def build_health(settings: Settings) -> Health:
         asr_model=known.model,
         asr_window_seconds=known.window_seconds,
         asr_hop_seconds=known.hop_seconds,
-    )
-
-
-def build_meetings(settings: Settings, store: SessionStore) -> MeetingServices:
-    """What of a worker answers requests about meetings."""
-    views = Views(store)
-    offered = Offered(settings)
-    standings = Standings(store, views, offered.recognition)
-    return MeetingServices(
-        meeting=MeetingEndpoints(Book(store), views, standings, offered.problem),
     )
 
 
@@ -93,16 +118,12 @@ class Offered:
         return self._known.get(resolve(provider)) or self._known[self._default]
 
 
-def build_gateway(settings: Settings, boot: Boot, store: SessionStore) -> Gateway:
-    """One worker's gateway, not yet started; ``store`` is open from before until after.
-
-    Raises ``NoRecognizer`` when none can be used, ``SettingError`` when a setting of one is wrong.
-    """
+def build_gateway(settings: Settings, recognizers: Recognizers, store: SessionStore) -> Gateway:
+    """One worker's gateway, not yet started; ``store`` is open from before until after."""
     counts = IngestCounts()
     meters = Meters(counts)
     ledger = Ledger(store, settings.store)
     meters.watch_ledger(ledger.counts)
-    recognizers = Recognizers(recognizer_config(settings, boot.embedded_socket))
     for recognizer in recognizers:
         if recognizer.counts is not None:
             meters.watch_recognizer(recognizer.name, recognizer.counts)

@@ -26,7 +26,7 @@ from edge.api.http import (
     Streamed,
     parse_body,
 )
-from edge.errors import Conflict, HistoryLost, SessionDeleted, StoreError
+from edge.errors import Conflict, HistoryLost, ObjectError, SessionDeleted, StoreError
 from edge.logs import Repeats, get_logger
 
 JSON = "application/json; charset=utf-8"
@@ -69,6 +69,8 @@ class Answers:
                 return await self._stream(request, answer)
         except ApiError as error:
             return _structured(error.body, error.status, error.headers)
+        except ObjectError as error:
+            return self._objects_failed(error)
         except (StoreError, TimeoutError) as error:
             return self._store_failed(error)
         finally:
@@ -91,6 +93,12 @@ class Answers:
             raise ApiError(503, "busy", detail, {"Retry-After": "5"})
         self._body_bytes += size
         return size
+
+    def _objects_failed(self, error: ObjectError) -> HTTPResponse:
+        self._faults.note("the object store did not answer a request", reason=str(error))
+        detail = "The object store does not answer; try again in a moment"
+        refusal = ApiError(503, "objects_unavailable", detail, {"Retry-After": "2"})
+        return _structured(refusal.body, refusal.status, refusal.headers)
 
     def _store_failed(self, error: StoreError | TimeoutError) -> HTTPResponse:
         if isinstance(error, SessionDeleted):
@@ -122,7 +130,7 @@ class Answers:
                     async for part in parts:
                         if part:
                             await response.send(part)
-            except (StoreError, TimeoutError) as error:
+            except (StoreError, ObjectError, TimeoutError) as error:
                 _log.warning("an answer was cut off", reason=str(error) or "too slow")
                 transport: Any = request.transport
                 transport.abort()

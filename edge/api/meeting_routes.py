@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgspec
-
-from edge.api.http import ApiError, Call, Endpoint, NoQuery
+from edge.api.http import LONGEST_DEADLINE_S, ApiError, Call, Endpoint, NoQuery
 from edge.api.meeting import (
     Configured,
     EventsPage,
@@ -18,20 +16,53 @@ from edge.api.meeting import (
     RawPage,
     UtterancesQuery,
 )
+from edge.api.meeting_audio import WAV, AudioEndpoint, AudioQuery
+from edge.api.meeting_work import (
+    FINALIZE_DEADLINE_S,
+    MAX_RECORDING_BYTES,
+    RESET_DEADLINE_S,
+    RESOLVE_DEADLINE_S,
+    FinalizeBody,
+    ResolveQuery,
+    RoleQuery,
+    RunQuery,
+    WorkEndpoints,
+)
+from edge.api.openapi import JSON
+from edge.meeting.finalize import Finalized
+from edge.meeting.meetings import Meetings
 from edge.meeting.people import Told
+from edge.meeting.resolve import ResolveBody, Resolved
+from edge.meeting.windows import ResetResult, WindowsResult
 
 MEETING = "/v1/sessions/{session}"
 
 
-class MeetingServices(msgspec.Struct, frozen=True, kw_only=True):
-    """All of a worker that answers requests about meetings."""
+def meeting_endpoints(
+    meetings: Meetings, unusable: Callable[[str], str | None]
+) -> Sequence[Endpoint[Any, Any]]:
+    """The endpoints, answered by a worker's meetings; ``unusable`` says why a recognizer cannot be
+    chosen, None if it can."""
+    known = MeetingEndpoints(meetings.book, meetings.views, meetings.standings, unusable)
+    work = WorkEndpoints(meetings)
+    return (
+        *_known(known),
+        *_done(work),
+        Endpoint(
+            method="GET",
+            path=f"{MEETING}/audio",
+            summary="The stored audio of a role",
+            query=AudioQuery,
+            content_types=(WAV,),
+            errors=(404, 505),
+            handle=AudioEndpoint(meetings.book, meetings.objects).get,
+        ),
+        _socket("/v1/audio/ws/{meeting}"),
+        _socket("/v1/audio/ws/{meeting}/{stream_role}"),
+    )
 
-    meeting: MeetingEndpoints
 
-
-def meeting_endpoints(services: MeetingServices) -> Sequence[Endpoint[Any, Any]]:
-    """The endpoints, answered by a worker's services."""
-    meeting = services.meeting
+def _known(meeting: MeetingEndpoints) -> Sequence[Endpoint[Any, Any]]:
     return (
         Endpoint(
             method="POST",
@@ -66,8 +97,60 @@ def meeting_endpoints(services: MeetingServices) -> Sequence[Endpoint[Any, Any]]
             answer=(RawPage, MergedPage),
             handle=meeting.utterances,
         ),
-        _socket("/v1/audio/ws/{meeting}"),
-        _socket("/v1/audio/ws/{meeting}/{stream_role}"),
+    )
+
+
+def _done(work: WorkEndpoints) -> Sequence[Endpoint[Any, Any]]:
+    return (
+        Endpoint(
+            method="POST",
+            path=f"{MEETING}/resolve",
+            summary="Whose voice a recording is",
+            query=ResolveQuery,
+            body=ResolveBody,
+            max_body_bytes=MAX_RECORDING_BYTES,
+            answer=Resolved,
+            errors=(502,),
+            deadline_s=RESOLVE_DEADLINE_S,
+            handle=work.resolve,
+        ),
+        Endpoint(
+            method="POST",
+            path=f"{MEETING}/asr-run",
+            summary="Recognize what is stored, window by window",
+            query=RunQuery,
+            answer=WindowsResult,
+            deadline_s=LONGEST_DEADLINE_S,
+            handle=work.run,
+        ),
+        Endpoint(
+            method="POST",
+            path=f"{MEETING}/asr-reset",
+            summary="Forget what was recognized",
+            query=RoleQuery,
+            answer=ResetResult,
+            deadline_s=RESET_DEADLINE_S,
+            handle=work.reset,
+        ),
+        Endpoint(
+            method="POST",
+            path=f"{MEETING}/finalize",
+            summary="End a meeting: drain it and write result.json",
+            query=NoQuery,
+            body=FinalizeBody,
+            answer=Finalized,
+            deadline_s=FINALIZE_DEADLINE_S,
+            handle=work.finalize,
+        ),
+        Endpoint(
+            method="GET",
+            path=f"{MEETING}/result",
+            summary="The last result.json",
+            query=NoQuery,
+            content_types=(JSON,),
+            errors=(404,),
+            handle=work.result,
+        ),
     )
 
 

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from edge.api.export import CONTENT_TYPES, Exporter, ExportQuery
 from edge.api.http import Endpoint, Endpoints, NoQuery
-from edge.api.meeting_routes import MeetingServices, meeting_endpoints
+from edge.api.meeting_routes import meeting_endpoints
 from edge.api.openapi import JSON, Description
 from edge.api.sessions import ListQuery, SessionEndpoints, SessionList, SessionState
 from edge.api.stability import Figures, StabilityEndpoint
+from edge.meeting.meetings import Meetings
+from edge.meeting.removal import Removal
 from edge.session.stability import Report
 from edge.session.store.interface import SessionStore
 
 
-def endpoints(store: SessionStore, figures: Figures, meetings: MeetingServices) -> Endpoints:
-    """The endpoints, answered from a worker's store, stability figures and meetings."""
-    described = [*session_endpoints(store), *meeting_endpoints(meetings), stability(figures)]
+def endpoints(
+    store: SessionStore,
+    figures: Figures,
+    meetings: Meetings,
+    unusable: Callable[[str], str | None],
+) -> Endpoints:
+    """The endpoints, answered from a worker's store, stability figures and meetings.
+
+    ``unusable`` says why a recognizer cannot be chosen, None if it can.
+    """
+    described = [
+        *session_endpoints(store, meetings.removal),
+        *meeting_endpoints(meetings, unusable),
+        stability(figures),
+    ]
     return Endpoints(
         (
             *described,
@@ -33,9 +47,9 @@ def endpoints(store: SessionStore, figures: Figures, meetings: MeetingServices) 
     )
 
 
-def session_endpoints(store: SessionStore) -> Sequence[Endpoint[Any, Any]]:
+def session_endpoints(store: SessionStore, removal: Removal) -> Sequence[Endpoint[Any, Any]]:
     """The endpoints of all sessions."""
-    sessions = SessionEndpoints(store)
+    sessions = SessionEndpoints(store, removal)
     return (
         Endpoint(
             method="GET",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from typing import Annotated
 
 import msgspec
@@ -14,6 +16,7 @@ from edge.session.store.interface import SessionInfo, SessionStore
 from edge.session.store.presence import decode_presence, present
 
 MAX_LISTED = 1000
+REMOVE_WITHIN_S = 2.0
 
 
 def _name(description: str) -> msgspec.Meta:
@@ -83,8 +86,8 @@ class SessionState(msgspec.Struct, frozen=True):
 class SessionEndpoints:
     """Answers ``/v1/sessions`` for one worker."""
 
-    def __init__(self, store: SessionStore, removal: Removal | None = None) -> None:
-        """``removal`` sees to the objects of sessions that are deleted, where there are any."""
+    def __init__(self, store: SessionStore, removal: Removal) -> None:
+        """``removal`` sees to the objects of sessions that are deleted."""
         self._store = store
         self._removal = removal
 
@@ -140,12 +143,15 @@ class SessionEndpoints:
 
         404 when there is none.
         """
-        if self._removal is not None:
-            await self._removal.intend(call.session)
+        if await self._store.head(call.session) is None:
+            raise no_session()
+        await self._removal.intend(call.session)
         if not await self._store.delete(call.session):
             raise no_session()
-        if self._removal is not None:
-            await self._removal.remove(call.session)
+        # What is not gone by then, the worker that sweeps next removes.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REMOVE_WITHIN_S):
+                await self._removal.remove(call.session)
 
 
 def no_session() -> ApiError:

@@ -26,9 +26,18 @@ from edge import logs, metrics
 from edge.api.answers import Answers
 from edge.api.plain import Health, PlainHttp, Readiness
 from edge.api.web import WebFiles
-from edge.compose import build_answers, build_gateway, build_health, build_store
+from edge.compose import (
+    build_answers,
+    build_gateway,
+    build_health,
+    build_meetings,
+    build_recognizers,
+    build_store,
+    build_upkeep,
+)
 from edge.errors import EdgescribeError
 from edge.ingest.interface import Refusal, UpgradeRequest
+from edge.meeting.meetings import Meetings
 from edge.parent import end_with_parent
 from edge.server.board import BEAT_INTERVAL_S, Totals, WorkerBoard
 from edge.server.boot import Boot
@@ -67,6 +76,7 @@ class Worker:
         self._gateway: Gateway | None = None
         self._store: SessionStore | None = None
         self._upkeep: Upkeep | None = None
+        self._meetings: Meetings | None = None
         self._answers: Answers | None = None
         self._health: Health | None = None
         self._lanes: Lanes | None = None
@@ -82,11 +92,15 @@ class Worker:
         end_with_parent(self._boot.parent, signal.SIGTERM)
         self._index = int(app.m.name.split("-")[2])
         self._board = WorkerBoard(app.shared_ctx.board_rows, app.shared_ctx.board_started)
+        settings = self._boot.settings
         try:
-            store = build_store(self._boot.settings)
+            store = build_store(settings)
             await store.open()
             self._store = store
-            gateway = build_gateway(self._boot.settings, self._boot, store)
+            recognizers = build_recognizers(settings, self._boot)
+            meetings = build_meetings(settings, store, recognizers)
+            gateway = build_gateway(settings, recognizers, store)
+            await meetings.start()
             await gateway.start()
         except EdgescribeError as error:
             if self._store:
@@ -94,11 +108,12 @@ class Worker:
             _log.error("the worker cannot start", reason=str(error))
             raise SystemExit(1) from error
         self._gateway = gateway
-        self._upkeep = Upkeep(self._boot.settings.retention, store, gateway.stability)
+        self._meetings = meetings
+        self._upkeep = build_upkeep(settings, store, gateway.stability, meetings)
         self._upkeep.start()
-        self._health = build_health(self._boot.settings)
-        self._answers = build_answers(self._boot.settings, store, self._upkeep)
-        self._lanes = Lanes(self._boot.settings.lane)
+        self._health = build_health(settings)
+        self._answers = build_answers(settings, store, self._upkeep, meetings)
+        self._lanes = Lanes(settings.lane)
         metrics.FLUSHER.watch(self._lanes.counts, metrics.LANE_COUNTERS)
         metrics.BUILD_INFO.labels(VERSION, platform.python_version(), opus.version()).set(1)
 
@@ -160,9 +175,13 @@ class Worker:
             self._listen_again.cancel()
         if self._gateway:
             await self._drain()
+            if self._meetings:
+                await self._meetings.drain()
             await self._gateway.stop()
         if self._upkeep:
             await self._upkeep.stop()
+        if self._meetings:
+            await self._meetings.stop()
         if self._store:
             await self._store.close()
         if self._door:
