@@ -187,6 +187,13 @@ class AudioTrack:
             for feed in self._live:
                 feed.meet_pcm()
 
+    def expect(self, ms: int) -> None:
+        """Packets come many at a time, up to ``ms`` of them: a pause that long is no silence.
+
+        Until the next ``restart``, which says that they come one by one again.
+        """
+        self._sequencer.expect(ms * _SAMPLES_PER_MS)
+
     def await_sound(self, keep_ms: float, alarm: Callable[[], None]) -> SoundAlarm:
         """Call ``alarm`` once, at the next packet with sound; until then only ``keep_ms`` is kept.
 

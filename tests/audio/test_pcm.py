@@ -294,3 +294,20 @@ def test_any_schedule_of_packets_keeps_the_books(
     assert stats.lost == stats.recovered_fec + stats.concealed + stats.silenced + stats.skipped
     due = track.end_ms * rate_hz / 1000
     assert abs(len(heard) // 2 - due) <= 3 * (1 + len(schedule))
+
+
+def test_no_silence_is_made_up_between_seconds_that_come_whole() -> None:
+    track = AudioTrack(TrackSettings())
+    track.restart(MONO_16K)
+    track.expect(2000)
+    for second in range(10):
+        came_s = 100.0 + second + 0.3 * (second % 2)
+        for part in range(10):
+            at = (1000 * second + 100 * part) * 48
+            track.packet(None, at, b"\1\0" * 1600, came_s)
+        for tick in range(1, 33):
+            track.tick(came_s + 0.04 * tick)
+    assert (track.end_ms, track.stats.silence_ms) == (10_000, 0)
+    track.tick(115.0)
+    track.tick(115.04)
+    assert track.stats.silence_ms == 2000
