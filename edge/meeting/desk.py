@@ -70,6 +70,21 @@ class Desk:
             self._known = await self._book.look(self.session, INGEST[self.role])
             return self._known.value
 
+    async def has(self, seq: int) -> bool:
+        """Whether a chunk is stored, as far as this worker knows."""
+        async with self._turn:
+            known = self._known or await self._count()
+            return known.value.has(seq)
+
+    async def repeat(self, seq: int) -> Taken:
+        """Count a chunk that is stored already."""
+        async with self._turn:
+            self._known = await self._book.change(
+                self.session, INGEST[self.role], sequence.repeat, self._known
+            )
+            key = chunk_key(self.session, self.role, seq)
+            return Taken(status="duplicate", key=key, ingest=self._known.value)
+
     async def take(self, chunk: Chunk, sent_seq: int = 0) -> Taken:
         """Put a chunk down; one after another, in the order of the calls.
 

@@ -13,9 +13,11 @@ from edge.asr.interface import Recognizer
 from edge.logs import get_logger
 from edge.meeting.book import Book
 from edge.meeting.chores import Chores
+from edge.meeting.desk import Desks
 from edge.meeting.finalize import Finalizer
 from edge.meeting.inference import Inference
 from edge.meeting.once import Once
+from edge.meeting.progress import Progress
 from edge.meeting.records import Utterance
 from edge.meeting.removal import Removal
 from edge.meeting.resolve import Speakers
@@ -58,6 +60,9 @@ class Meetings:
         self.windows = Windows(store, objects, self.views, settings, choices, model_of, self.said)
         self.finalizer = Finalizer(store, objects, self.standings, self.windows, settings)
         self.removal = Removal(store, objects)
+        self.desks = Desks(store, objects, settings.max_seq_jump)
+        self.progress = Progress(self.book)
+        self.recognition = recognition
         self.chores = Chores(self.finalizer.sweep, self.removal.sweep)
         """What others could not finish; whoever keeps this worker up starts and stops it."""
         self._steps: set[asyncio.Task[None]] = set()
@@ -70,6 +75,7 @@ class Meetings:
     async def drain(self) -> None:
         """End windows that chunks began, and find out who said what was said last."""
         await self.windows.stop()
+        await self.progress.stop()
         if self._steps:
             _, late = await asyncio.wait(self._steps, timeout=STEPS_DEADLINE_S)
             for task in late:
