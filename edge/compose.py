@@ -12,7 +12,7 @@ from edge.ingest.counts import IngestCounts
 from edge.ingest.registry import client_protocols
 from edge.meeting.meetings import Meetings
 from edge.meeting.status import Recognition
-from edge.objects.files import FileStore
+from edge.objects.opening import open_objects
 from edge.server.boot import Boot
 from edge.session.dump import Dumps
 from edge.session.gateway import Gateway
@@ -25,7 +25,6 @@ from edge.session.upkeep import Upkeep
 from edge.settings import Settings
 
 DATABASE = "sessions.db"
-OBJECTS = "objects"
 
 
 def build_store(settings: Settings) -> SessionStore:
@@ -48,7 +47,7 @@ def build_meetings(settings: Settings, store: SessionStore, recognizers: Recogni
     return Meetings(
         settings.meeting,
         store,
-        FileStore(settings.server.data_dir / OBJECTS),
+        open_objects(settings.objects, settings.server.data_dir),
         recognition=Offered(settings).recognition,
         choices=recognizers.choices,
         model_of=lambda name: model(name, config),

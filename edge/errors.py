@@ -11,6 +11,10 @@
     │   ├── RecognizerTimeout      a deadline passed
     │   └── RecognizerClosed       the connection ended while audio was still wanted
     ├── InferenceFailed        the service that tells voices apart gave no answer that can be used
+    ├── ObjectError            the object store did not do what was asked, and would not later
+    │   ├── ObjectMissing          there is no object of this key
+    │   ├── ObjectExists           there is one already, and it was to be new
+    │   └── ObjectsUnavailable     no answer in time, or no room: ask again; it may have been done
     └── StoreError             the session store did not do what was asked: retryable
         ├── StaleFence             somebody opened the track again: stop writing it
         ├── HistoryLost            the log is not the one that was written: a new epoch has begun

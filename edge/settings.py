@@ -33,6 +33,7 @@ from edge.demo.settings import MonitorSettings
 from edge.errors import SettingError
 from edge.ingest.settings import ListenSettings
 from edge.meeting.settings import MeetingSettings
+from edge.objects.settings import ObjectSettings
 from edge.server.settings import ServerSettings
 from edge.session.dump import DumpSettings
 from edge.session.retention import RetentionSettings
@@ -65,6 +66,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     lane: LaneSettings = msgspec.field(default_factory=LaneSettings)
     session: SessionSettings = msgspec.field(default_factory=SessionSettings)
     store: StoreSettings = msgspec.field(default_factory=StoreSettings)
+    objects: ObjectSettings = msgspec.field(default_factory=ObjectSettings)
     retention: RetentionSettings = msgspec.field(default_factory=RetentionSettings)
     listen: ListenSettings = msgspec.field(default_factory=ListenSettings)
     meeting: MeetingSettings = msgspec.field(default_factory=MeetingSettings)

@@ -96,6 +96,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "edge.demo.settings",
         "edge.ingest.settings",
         "edge.meeting.settings",
+        "edge.objects.settings",
         "edge.server.settings",
         "edge.session.dump",
         "edge.session.retention",
