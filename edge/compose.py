@@ -117,7 +117,9 @@ class Offered:
         return self._known.get(resolve(provider)) or self._known[self._default]
 
 
-def build_gateway(settings: Settings, recognizers: Recognizers, store: SessionStore) -> Gateway:
+def build_gateway(
+    settings: Settings, recognizers: Recognizers, store: SessionStore, meetings: Meetings
+) -> Gateway:
     """One worker's gateway, not yet started; ``store`` is open from before until after."""
     counts = IngestCounts()
     meters = Meters(counts)
@@ -128,7 +130,7 @@ def build_gateway(settings: Settings, recognizers: Recognizers, store: SessionSt
             meters.watch_recognizer(recognizer.name, recognizer.counts)
     return Gateway(
         settings.session,
-        protocols=client_protocols(counts, settings.listen),
+        protocols=client_protocols(counts, settings.listen, meetings),
         recognizers=recognizers,
         supervision=settings.supervisor,
         audio=settings.track,

@@ -6,16 +6,21 @@ from edge.ingest.counts import IngestCounts
 from edge.ingest.interface import ClientProtocol, Refusal, UpgradeRequest
 from edge.ingest.listen import ListenProtocol
 from edge.ingest.media import MediaProtocol
+from edge.ingest.meeting import MeetingProtocol
 from edge.ingest.query import parse_media_query
 from edge.ingest.session_socket import SessionProtocol
 from edge.ingest.settings import ListenSettings
+from edge.meeting.meetings import Meetings
 from edge.session.interface import SessionHost
 from edge.transport.interface import Limits
 
 
-def client_protocols(counts: IngestCounts, listen: ListenSettings) -> tuple[ClientProtocol, ...]:
+def client_protocols(
+    counts: IngestCounts, listen: ListenSettings, meetings: Meetings
+) -> tuple[ClientProtocol, ...]:
     """All protocols, in the order in which they are asked; they count into ``counts``."""
     return (
+        MeetingProtocol(counts, meetings),
         MediaProtocol(counts),
         SessionProtocol(counts, listen),
         ListenProtocol(counts, listen),

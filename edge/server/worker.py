@@ -99,7 +99,7 @@ class Worker:
             self._store = store
             recognizers = build_recognizers(settings, self._boot)
             meetings = build_meetings(settings, store, recognizers)
-            gateway = build_gateway(settings, recognizers, store)
+            gateway = build_gateway(settings, recognizers, store, meetings)
             await meetings.start()
             await gateway.start()
         except EdgescribeError as error:
