@@ -42,6 +42,7 @@ from edge.meeting.people import parse_roster
 from edge.meeting.records import (
     RATE_HZ,
     Evidence,
+    Ingest,
     People,
     Person,
     Role,
@@ -67,7 +68,7 @@ PATIENCE_S = 120.0
 MOST_PENDING = 500
 """Utterances of a worker that wait for their speakers; those beyond get none."""
 KEEP_TRYING_S = 15.0
-"""How long a store that is away is asked again to take an event."""
+"""How long a store that is away is asked again for an event."""
 TEACHER = "teacher"
 
 _log = get_logger("edge.meeting.resolve")
@@ -95,16 +96,6 @@ class Resolved(Struct, frozen=True, kw_only=True):
     updated_state: SpeakerState
 
 
-class _Steps:
-    """What is under way for the speakers of one session."""
-
-    def __init__(self) -> None:
-        self.turn = asyncio.Lock()
-        self.pending = 0
-        self.idle = asyncio.Event()
-        self.idle.set()
-
-
 class Speakers:
     """One worker's way to who said what; all methods may be cancelled."""
 
@@ -115,16 +106,15 @@ class Speakers:
         self._store = store
         self._objects = objects
         self._inference = inference
-        self._steps: WeakValueDictionary[str, _Steps] = WeakValueDictionary()
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """One voice of a session after the other, so that each knows those before it."""
         self._pending = 0
 
     async def said(self, session: str, utterance: Utterance) -> None:
         """Log who said an utterance; raises nothing, and may take minutes for students."""
         if utterance.stream_role == "mixed" or not utterance.text.strip():
             return
-        steps = self._steps.setdefault(session, _Steps())
-        steps.pending += 1
-        steps.idle.clear()
+        turn = self._turns.setdefault(session, asyncio.Lock())
         self._pending += 1
         try:
             if utterance.stream_role == "teacher":
@@ -132,7 +122,7 @@ class Speakers:
             elif self._pending > MOST_PENDING:
                 await self._failed(session, utterance, "too many utterances wait for theirs")
             else:
-                async with steps.turn:
+                async with turn:
                     await self.students_said(session, utterance)
         except SessionDeleted:
             return
@@ -140,18 +130,10 @@ class Speakers:
             _log.warning("a speaker event is lost", session=session, reason=str(error))
         finally:
             self._pending -= 1
-            steps.pending -= 1
-            if not steps.pending:
-                steps.idle.set()
-
-    async def settled(self, session: str) -> None:
-        """Return once nothing that ``said`` was called for is under way; give it a deadline."""
-        if steps := self._steps.get(session):
-            await steps.idle.wait()
 
     async def teacher_said(self, session: str, utterance: Utterance) -> None:
         """Log the name of the teacher with an utterance; raises what the store raises."""
-        people = await self._book.read(session, PEOPLE)
+        people: People = await _patient()(self._book.read, session, PEOPLE)
         roster = () if people.roster is UNSET else people.roster
         name, source = teacher_identity(roster, people.config, utterance.text)
         await self._note(
@@ -199,7 +181,7 @@ class Speakers:
     async def _recording(self, session: str, utterance: Utterance) -> Audio:
         role, first = utterance.stream_role, utterance.start_seq
         last = min(utterance.end_seq, first + MOST_SECONDS - 1)
-        ingest = await self._book.read(session, INGEST[role])
+        ingest: Ingest = await _patient()(self._book.read, session, INGEST[role])
         piece = await audio.read(self._objects, session, role, ingest, first, last)
         if len(piece.missing) == last - first + 1 or not piece.pcm:
             raise InferenceFailed("none of its audio is stored")
@@ -270,12 +252,7 @@ class Speakers:
         """Log an event once, also when the store's answer to the first attempt is lost."""
         entry = SpeakerEntry(said.stream_role, msgspec.Raw(encode(said)))
         draft = Draft("event", encode_entry(entry))
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type((StoreBusy, StoreUnavailable)),
-            wait=wait_random_exponential(multiplier=0.1, max=2),
-            stop=stop_after_delay(KEEP_TRYING_S),
-            reraise=True,
-        ):
+        async for attempt in _patient():
             with attempt:
                 is_first = attempt.retry_state.attempt_number == 1
                 if is_first or not await self._is_noted(session, draft.body):
@@ -287,6 +264,16 @@ class Speakers:
             return False
         page = await self._store.read(session, max(0, head.head - MAX_PAGE))
         return page is not None and any(entry.body == body for entry in page.entries)
+
+
+def _patient() -> AsyncRetrying:
+    """Goes on for a while when the store is away."""
+    return AsyncRetrying(
+        retry=retry_if_exception_type((StoreBusy, StoreUnavailable)),
+        wait=wait_random_exponential(multiplier=0.1, max=2),
+        stop=stop_after_delay(KEEP_TRYING_S),
+        reraise=True,
+    )
 
 
 def _adopt(
