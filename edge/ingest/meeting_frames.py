@@ -23,7 +23,8 @@ FORMAT = "pcm_s16le"
 MAX_SEQ = 0x7FFFFFFF
 FINAL_FLAG = 0x80000000
 """Set in the number of a binary frame: the stream ends with it, and it may be shorter."""
-REASON_CHARACTERS = 120
+REASON_UNITS = 120
+"""Code units of UTF-16: so clients of the first gateway count."""
 CLOSE_REASON = "client-close"
 _number = struct.Struct(">I")
 
@@ -231,7 +232,8 @@ def check_role(frame: Frame, role: Role, seq: int | None = None) -> None:
 def reason_of(frame: Frame) -> str:
     """Why a client closes."""
     reason = frame.reason.strip() if isinstance(frame.reason, str) else ""
-    return reason[:REASON_CHARACTERS] or CLOSE_REASON
+    units = reason[:REASON_UNITS].encode("utf-16-le", "replace")[: 2 * REASON_UNITS]
+    return units.decode("utf-16-le", "ignore") or CLOSE_REASON
 
 
 def _is_text(value: object) -> bool:
