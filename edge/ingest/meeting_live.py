@@ -133,6 +133,12 @@ class LiveRole:
             async with asyncio.timeout(FED_WITHIN_S):
                 await self._idle.wait()
 
+    async def written(self) -> None:
+        """Return when it is written how recognition fares, and who spoke; a few seconds at most."""
+        session, role = self._desk.session, self._desk.role
+        await self._meetings.progress.written(session, role)
+        await self._meetings.settled(session)
+
     async def finish(self) -> None:
         """The client has ended its stream: await the last finals, a bounded time."""
         await self.fed()

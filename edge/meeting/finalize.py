@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
 from msgspec import Raw, Struct
@@ -83,14 +83,17 @@ class Finalizer:
         windows: Windows,
         settings: MeetingSettings,
         *,
+        settled: Callable[[str], Awaitable[None]] | None = None,
         lease_s: float = LEASE_S,
     ) -> None:
+        """``settled`` returns, in time, when it is known who said what windows heard."""
         self._store = store
         self._objects = objects
         self._book = Book(store)
         self._standings = standings
         self._windows = windows
         self._settings = settings
+        self._settled = settled
         self._lease_s = lease_s
         self._repeats = Repeats(_log)
 
@@ -198,3 +201,5 @@ class Finalizer:
                 for role in ROLES:
                     if (await self._book.read(session, INGEST[role])).last_seq:
                         await self._windows.run(session, role)
+        if self._settled is not None:
+            await self._settled(session)

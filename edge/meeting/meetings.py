@@ -31,6 +31,9 @@ from edge.session.store.interface import SessionStore
 STEPS_DEADLINE_S = 3.0
 """For the speakers of what was said last, when the worker stops."""
 
+SETTLED_WITHIN_S = 3.0
+"""For the speakers of what was said last, when a meeting is finalized."""
+
 _log = get_logger("edge.meeting")
 
 
@@ -58,14 +61,16 @@ class Meetings:
         self.inference = Inference(settings)
         self.speakers = Speakers(self.book, store, objects, self.inference)
         self.windows = Windows(store, objects, self.views, settings, choices, model_of, self.said)
-        self.finalizer = Finalizer(store, objects, self.standings, self.windows, settings)
+        self.finalizer = Finalizer(
+            store, objects, self.standings, self.windows, settings, settled=self.settled
+        )
         self.removal = Removal(store, objects)
         self.desks = Desks(store, objects, settings.max_seq_jump)
         self.progress = Progress(self.book)
         self.recognition = recognition
         self.chores = Chores(self.finalizer.sweep, self.removal.sweep)
         """What others could not finish; whoever keeps this worker up starts and stops it."""
-        self._steps: set[asyncio.Task[None]] = set()
+        self._steps: dict[asyncio.Task[None], str] = {}
 
     async def start(self) -> None:
         """Acquire what they share; raises ``ObjectError``."""
@@ -95,5 +100,10 @@ class Meetings:
         task = asyncio.get_running_loop().create_task(
             self.speakers.said(utterance.session_id, utterance)
         )
-        self._steps.add(task)
-        task.add_done_callback(self._steps.discard)
+        self._steps[task] = utterance.session_id
+        task.add_done_callback(self._steps.pop)
+
+    async def settled(self, session: str) -> None:
+        """Return when it is known who said what was said; a few seconds at most."""
+        if tasks := [task for task, name in self._steps.items() if name == session]:
+            await asyncio.wait(tasks, timeout=SETTLED_WITHIN_S)

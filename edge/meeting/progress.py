@@ -32,7 +32,7 @@ class Progress:
     def __init__(self, book: Book) -> None:
         self._book = book
         self._waiting: dict[tuple[str, Role], list[Change]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], tuple[str, Role]] = {}
         self._repeats = Repeats(_log)
 
     async def stop(self) -> None:
@@ -40,6 +40,11 @@ class Progress:
         if self._tasks:
             await asyncio.wait(self._tasks)
         self._repeats.summarize()
+
+    async def written(self, session: str, role: Role) -> None:
+        """Return when what was told of a role is written, or cannot be."""
+        if tasks := [task for task, key in self._tasks.items() if key == (session, role)]:
+            await asyncio.wait(tasks)
 
     def heard(self, said: Utterance, sent_seq: int) -> None:
         """A live recognizer has said something."""
@@ -77,8 +82,8 @@ class Progress:
             return
         self._waiting[session, role] = [change]
         task = asyncio.get_running_loop().create_task(self._write(session, role))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = (session, role)
+        task.add_done_callback(self._tasks.pop)
 
     async def _write(self, session: str, role: Role) -> None:
         key = session, role

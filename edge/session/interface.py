@@ -144,6 +144,13 @@ class Feeding(Protocol):
         """
         ...
 
+    async def written(self) -> None:
+        """Return when what follows from all that was said is written down; a few seconds at most.
+
+        Called when tracks have ended and what they said is in the log.
+        """
+        ...
+
 
 class Transcriber(Protocol):
     """What drives a track's recognizer: ``edge.asr.supervisor.Supervisor``."""

@@ -334,9 +334,13 @@ class LiveSession:
     async def _flush(self) -> bytes:
         """End all tracks; those of connections that go on open again with the next audio."""
         outlets = [attachment.outlet for attachment in self.attachments]
-        await asyncio.gather(*(each.fed() for each in outlets if isinstance(each, Feeding)))
+        if not outlets and self._newest is not None:
+            outlets = [self._newest]
+        feeding = [outlet for outlet in outlets if isinstance(outlet, Feeding)]
+        await asyncio.gather(*(outlet.fed() for outlet in feeding))
         await self.finish(self._settings.finish_deadline_s)
         await self._place.flushed()
+        await asyncio.gather(*(outlet.written() for outlet in feeding))
         return b""
 
     def _leave(self) -> list[Attachment]:
