@@ -30,6 +30,8 @@ from edge.session.store.interface import Entry, SessionStore
 MOST_VIEWS = 200
 MOST_KEPT = 200_000
 """Utterances and events of all views of a worker; those not asked for longest go first."""
+AT_ONCE = 50
+"""Entries that are taken before others get their turn."""
 WINDOWS = "/windows"
 """What the name of a role's second track ends with, which says what windows gave."""
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -93,6 +95,11 @@ class View:
         """The utterances of a role with those that overlap made one."""
         return self._merging[role].merged()
 
+    def fold(self) -> None:
+        """Merge what came, so that ``merged`` has little left to do."""
+        for merging in self._merging.values():
+            merging.merged()
+
     def events(self, role: Role | None = None) -> Sequence[SpeakerSaid]:
         """Who said what, in the order of the log."""
         if role is None:
@@ -144,6 +151,9 @@ class Views:
                     break
                 for entry in page.entries:
                     view.take(entry)
+                    if entry.offset % AT_ONCE == 0:
+                        view.fold()
+                        await asyncio.sleep(0)
         self._keep(view)
         return view
 
