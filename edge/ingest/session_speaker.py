@@ -255,6 +255,9 @@ class Speaking:
     def tag_failed(self, failure: TagFailure) -> None:
         """A track gets no more transcripts: the worker is full, a quota is used up, or a fault."""
         code = FAILURE_CLOSES.get(failure.code, 1011)
+        if self._attachment is not None:
+            # Who comes again gets a track anew, and sends again what no final covers.
+            self._attachment.ended = True
         self._fail(code, Err(failure.code, failure.message, True))
 
     # Its audio
