@@ -4,12 +4,14 @@
 #   make test        the test suite
 #   make bench       the benchmarks
 #   make bench-load  a hundred streams into a running gateway; BENCH_ARGS=--help shows the others
+#   make bench-meeting  a hundred meetings recorded at once, and what a long one writes to disk
 #   make bench-store what the session store does in a second, beside the bare engines
 #   make soak        half an hour of streams that come and go, to see that memory stays flat
 #   make hostile     attackers against a running gateway, in full; on a quiet machine
 #   make faults      every fault of a recognizer's service at 50 moments of talks, words counted
 #   make chaos       ten minutes of random faults on a cluster under load, and whether a word was lost
 #   make kills       twenty workers killed while people talk
+#   make meeting-kills  twenty workers killed while meetings are recorded
 #   make fuzz        a million damaged inputs through the sanitized native decoders
 #   make lint        format, lint and type checks
 #   make docs        write docs/configuration.md from the settings
@@ -38,7 +40,7 @@ FUZZ_ARGS ?=
 FAULTS_ARGS ?=
 CHAOS_ARGS ?=
 
-.PHONY: help demo test bench bench-load bench-store soak hostile faults chaos kills fuzz lint docs wheel test-wheel prove-image clean
+.PHONY: help demo test bench bench-load bench-meeting bench-store soak hostile faults chaos kills meeting-kills fuzz lint docs wheel test-wheel prove-image clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -60,6 +62,10 @@ bench: $(STAMPS)/native
 bench-load: $(STAMPS)/native
 	@$(RUN)/python -m bench.load $(BENCH_ARGS)
 
+bench-meeting: $(STAMPS)/native
+	@$(RUN)/python -m bench.meeting $(BENCH_ARGS)
+	$(RUN)/python -m bench.meeting_growth
+
 bench-store: $(STAMPS)/native
 	@$(RUN)/python -m pytest bench/test_bench_store.py --figures
 
@@ -77,6 +83,9 @@ chaos: $(STAMPS)/native
 
 kills: $(STAMPS)/native
 	@$(RUN)/python -m tests.nodes.kills $(CHAOS_ARGS)
+
+meeting-kills: $(STAMPS)/native
+	@$(RUN)/python -m tests.meeting.kills $(CHAOS_ARGS)
 
 fuzz: $(STAMPS)/native
 	@tools/fuzz.sh $(abspath $(RUN)/python) $(FUZZ_ARGS)
