@@ -8,7 +8,8 @@ file for the whole.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable
+from collections import deque
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from itertools import islice
 from typing import Annotated, Literal
@@ -16,6 +17,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from edge.api.http import Call, Streamed
+from edge.api.meeting_cues import meeting_cues
 from edge.api.parameters import choice
 from edge.api.sessions import no_session
 from edge.api.subtitles import (
@@ -29,6 +31,7 @@ from edge.api.subtitles import (
 )
 from edge.api.times import iso
 from edge.errors import HistoryLost, SessionDeleted
+from edge.meeting.view import Views, role_of
 from edge.session.entries import FinalEntry, decode_entry
 from edge.session.names import safe_name
 from edge.session.store.interface import Entry, Head, SessionStore
@@ -80,8 +83,9 @@ _json = msgspec.json.Encoder()
 class Exporter:
     """Answers export requests of one worker."""
 
-    def __init__(self, store: SessionStore) -> None:
+    def __init__(self, store: SessionStore, views: Views) -> None:
         self._store = store
+        self._views = views
 
     async def export(self, call: Call[ExportQuery, None]) -> Streamed:
         """The log of a session in the format that was asked for; 404 when there is none."""
@@ -93,7 +97,9 @@ class Exporter:
         pages = read_pages(self._store, call.session, head)
         return Streamed(
             content_type=CONTENT_TYPES[kind],
-            parts=_log(call.session, head, pages) if kind == "json" else _text(kind, pages),
+            parts=_log(call.session, head, pages)
+            if kind == "json"
+            else _text(kind, pages, await meeting_cues(self._store, self._views, call.session)),
             headers={"Content-Disposition": f'attachment; filename="{name}"'},
         )
 
@@ -133,15 +139,26 @@ def _exported(entry: Entry) -> ExportedEntry:
 
 
 async def _text(
-    kind: Format, pages: AsyncGenerator[list[Entry], None]
+    kind: Format, pages: AsyncGenerator[list[Entry], None], roles: Sequence[Cue] | None
 ) -> AsyncGenerator[bytes, None]:
+    """The finals of the log; of a meeting ``roles`` stands for those of its roles."""
     renderer: Renderer = Srt() if kind == "srt" else Vtt() if kind == "vtt" else Txt()
     yield renderer.opening
     in_order = InOrder()
+    waiting = deque(roles or ())
     async with aclosing(pages):
         async for page in pages:
-            ready = [cue for said in cues(page) for cue in in_order.add(said)]
+            others = page if roles is None else [each for each in page if role_of(each) is None]
+            ready: list[Cue] = []
+            for said in cues(others):
+                while waiting and waiting[0].start_ms <= said.start_ms:
+                    ready += in_order.add(waiting.popleft())
+                ready += in_order.add(said)
             yield "".join(renderer.add(ready)).encode()
+    while waiting:
+        batch = [waiting.popleft() for _ in range(min(PAGE, len(waiting)))]
+        yield "".join(renderer.add([cue for said in batch for cue in in_order.add(said)])).encode()
+        await asyncio.sleep(0)
     rest = in_order.rest()
     while batch := list(islice(rest, PAGE)):
         yield "".join(renderer.add(batch)).encode()

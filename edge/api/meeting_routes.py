@@ -16,12 +16,13 @@ from edge.api.meeting import (
     RawPage,
     UtterancesQuery,
 )
-from edge.api.meeting_audio import WAV, AudioEndpoint, AudioQuery
+from edge.api.meeting_audio import AUDIO_DEADLINE_S, WAV, AudioEndpoint, AudioQuery
 from edge.api.meeting_work import (
     FINALIZE_DEADLINE_S,
     MAX_RECORDING_BYTES,
     RESET_DEADLINE_S,
     RESOLVE_DEADLINE_S,
+    RESULT_DEADLINE_S,
     FinalizeBody,
     ResolveQuery,
     RoleQuery,
@@ -55,6 +56,7 @@ def meeting_endpoints(
             query=AudioQuery,
             content_types=(WAV,),
             errors=(404, 505),
+            deadline_s=AUDIO_DEADLINE_S,
             handle=AudioEndpoint(meetings.book, meetings.objects).get,
         ),
         _socket("/v1/audio/ws/{meeting}"),
@@ -149,6 +151,7 @@ def _done(work: WorkEndpoints) -> Sequence[Endpoint[Any, Any]]:
             query=NoQuery,
             content_types=(JSON,),
             errors=(404,),
+            deadline_s=RESULT_DEADLINE_S,
             handle=work.result,
         ),
     )

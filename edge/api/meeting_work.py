@@ -26,6 +26,9 @@ RESET_DEADLINE_S = 30.0
 FINALIZE_DEADLINE_S = 75.0
 """That, and another request for the same may be under way."""
 
+RESULT_DEADLINE_S = 60.0
+"""The results of long meetings have megabytes."""
+
 
 class RoleQuery(msgspec.Struct, frozen=True):
     """The query of what is done to one role."""

@@ -12,7 +12,6 @@ from edge.api.openapi import JSON, Description
 from edge.api.sessions import ListQuery, SessionEndpoints, SessionList, SessionState
 from edge.api.stability import Figures, StabilityEndpoint
 from edge.meeting.meetings import Meetings
-from edge.meeting.removal import Removal
 from edge.session.stability import Report
 from edge.session.store.interface import SessionStore
 
@@ -28,7 +27,7 @@ def endpoints(
     ``unusable`` says why a recognizer cannot be chosen, None if it can.
     """
     described = [
-        *session_endpoints(store, meetings.removal),
+        *session_endpoints(store, meetings),
         *meeting_endpoints(meetings, unusable),
         stability(figures),
     ]
@@ -47,9 +46,9 @@ def endpoints(
     )
 
 
-def session_endpoints(store: SessionStore, removal: Removal) -> Sequence[Endpoint[Any, Any]]:
+def session_endpoints(store: SessionStore, meetings: Meetings) -> Sequence[Endpoint[Any, Any]]:
     """The endpoints of all sessions."""
-    sessions = SessionEndpoints(store, removal)
+    sessions = SessionEndpoints(store, meetings.removal)
     return (
         Endpoint(
             method="GET",
@@ -83,7 +82,7 @@ def session_endpoints(store: SessionStore, removal: Removal) -> Sequence[Endpoin
             query=ExportQuery,
             content_types=tuple(CONTENT_TYPES.values()),
             errors=(404, 505),
-            handle=Exporter(store).export,
+            handle=Exporter(store, meetings.views).export,
         ),
     )
 

@@ -10,13 +10,17 @@ import msgspec
 
 from edge.api.http import NAME_PATTERN, ApiError, Call, NoQuery
 from edge.api.times import iso
+from edge.meeting.records import ROLES
 from edge.meeting.removal import Removal
+from edge.meeting.view import WINDOWS
 from edge.session.names import name_problem
-from edge.session.store.interface import SessionInfo, SessionStore
+from edge.session.store.interface import MADE, SessionInfo, SessionStore
 from edge.session.store.presence import decode_presence, present
 
 MAX_LISTED = 1000
 REMOVE_WITHIN_S = 2.0
+SPEAKERS = {role + WINDOWS: role for role in ROLES}
+"""Who speaks on tracks that are no speaker's own."""
 
 
 def _name(description: str) -> msgspec.Meta:
@@ -134,7 +138,7 @@ class SessionEndpoints:
             epoch=place.epoch,
             tail=place.tail,
             head=place.head,
-            tracks=[*detail.tracks],
+            tracks=sorted({SPEAKERS.get(name, name) for name in detail.tracks if name != MADE}),
             connections=connections,
         )
 

@@ -12,6 +12,7 @@ import pytest
 from edge.api.export import Exporter, ExportQuery, Format
 from edge.api.http import ApiError, Call
 from edge.errors import HistoryLost, SessionDeleted
+from edge.meeting.view import Views
 from edge.session.entries import FinalEntry, JoinEntry, encode_entry
 from edge.session.store.interface import Draft, SessionStore
 from edge.session.store.sqlite import SqliteStore
@@ -46,7 +47,7 @@ async def write(store: SessionStore, drafts: Iterable[Draft], session: str = "s"
 
 
 async def export(store: SessionStore, kind: Format, session: str = "s") -> str:
-    answer = await Exporter(store).export(
+    answer = await Exporter(store, Views(store)).export(
         Call(method="GET", session=session, query=ExportQuery(kind), body=None)
     )
     return b"".join([part async for part in answer.parts]).decode()
@@ -139,7 +140,7 @@ async def test_a_long_log_is_never_held_as_a_whole(store: SessionStore, kind: Fo
         first = page * 1000
         drafts = [final(n * 3000, n * 3000 + 2500, text) for n in range(first, first + 1000)]
         await store.append(grant, drafts)
-    answer = await Exporter(store).export(
+    answer = await Exporter(store, Views(store)).export(
         Call(method="GET", session="s", query=ExportQuery(kind), body=None)
     )
     size = count = 0
@@ -160,7 +161,7 @@ async def test_a_log_that_goes_meanwhile_is_not_passed_off_as_a_whole_one(
     store: SessionStore, change: str, error: type[Exception]
 ) -> None:
     await write(store, [final(n, n + 1, "said") for n in range(500)])
-    answer = await Exporter(store).export(
+    answer = await Exporter(store, Views(store)).export(
         Call(method="GET", session="s", query=ExportQuery("json"), body=None)
     )
     with pytest.raises(error):
@@ -173,7 +174,7 @@ async def test_a_log_that_goes_meanwhile_is_not_passed_off_as_a_whole_one(
 
 async def test_what_is_said_during_an_export_is_left_out(store: SessionStore) -> None:
     await write(store, [final(n, n + 1, "said") for n in range(150)])
-    answer = await Exporter(store).export(
+    answer = await Exporter(store, Views(store)).export(
         Call(method="GET", session="s", query=ExportQuery("json"), body=None)
     )
     parts = []

@@ -60,7 +60,7 @@ async def configure(server: Server, session: str, body: object) -> dict[str, Any
     return answer
 
 
-def final(role: Role, number: int, text: str) -> Draft:
+def final(role: str, number: int, text: str) -> Draft:
     entry = FinalEntry(
         speaker=role,
         turn=number,
@@ -76,8 +76,10 @@ def final(role: Role, number: int, text: str) -> Draft:
     return Draft("final", encode_entry(entry))
 
 
-async def say(store: SessionStore, session: str, role: Role, *texts: str) -> None:
-    grant = await store.open_track(session, role)
+async def say(
+    store: SessionStore, session: str, role: str, *texts: str, track: str | None = None
+) -> None:
+    grant = await store.open_track(session, track or role)
     drafts = [final(role, number, text) for number, text in enumerate(texts)]
     for first in range(0, len(drafts), 1000):
         await store.append(grant, drafts[first : first + 1000])
@@ -296,6 +298,27 @@ async def test_a_reset_role_has_said_nothing(server: Server, store: SessionStore
         for role in ROLES
     ]
     assert counts == [1, 0, 1, 1, 0, 1]
+
+
+async def test_a_file_of_a_meeting_has_what_still_counts(
+    server: Server, store: SessionStore
+) -> None:
+    await configure(server, "filed", {"interviewer_name": "Bill"})
+    await say(store, "filed", "teacher", "taken back")
+    await store.note("filed", [Draft("event", encode_entry(ResetEntry("teacher")))])
+    await say(store, "filed", "teacher", "said again", "and again")
+    await say(store, "filed", "students", "one two three four", track="students/windows")
+    await say(store, "filed", "students", "two three four five", track="students/windows")
+    await say(store, "filed", "guest", "between")
+    answer = await asyncio.to_thread(server.get, "/v1/sessions/filed/export?format=txt")
+    assert answer.body.decode().splitlines() == [
+        "[00:00:00] teacher: said again",
+        "[00:00:00] students: one two three four five",
+        "[00:00:00] guest: between",
+        "[00:00:03] teacher: and again",
+    ]
+    session = await get(server, "/v1/sessions/filed")
+    assert session["tracks"] == ["guest", "students", "teacher"]
 
 
 async def test_pages_are_the_last_of_many(server: Server, store: SessionStore) -> None:
