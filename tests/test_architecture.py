@@ -57,7 +57,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "edge.session.store",
         *COMMON,
     ),
-    "edge.objects": COMMON,
+    "edge.objects": ("edge.session.store.sqlite_thread", *COMMON),
     "edge.audio": ("_native", *COMMON),
     "edge.asr": ("_native", "edge.audio", *COMMON),
     "edge.api": (

@@ -13,7 +13,6 @@ import errno
 import heapq
 import itertools
 import os
-import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from edge.errors import ObjectError, ObjectExists, ObjectMissing, ObjectsUnavailable
-from edge.objects.interface import ObjectStore
+from edge.objects.interface import ObjectStore, check_key
 
 THREADS = 4
 DEADLINE_S = 10.0
@@ -31,8 +30,6 @@ MOST_NAME = 200
 LEFT_S = 3600.0
 """A body that was not moved to its place for so long was left by a process that died."""
 _GOES_ON = "+"
-_PART = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._~-]+")
-"""What may stand between two slashes of a key."""
 _NEW = ".new"
 """The folder in which bodies are written."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -86,13 +83,6 @@ class FileStore(ObjectStore):
 
     async def remove(self, keys: Sequence[str]) -> None:
         await self._do(lambda: self._remove(keys))
-
-    async def remove_all(self, prefix: str) -> int:
-        removed = 0
-        while keys := await self.find(prefix):
-            await self.remove(keys)
-            removed += len(keys)
-        return removed
 
     async def _do(self, work: Callable[[], T]) -> T:
         """``work`` in a thread; raises ``ObjectsUnavailable`` for what the disk does not do."""
@@ -224,9 +214,10 @@ class FileStore(ObjectStore):
 
     def _path(self, key: str) -> Path:
         """The file of a key; no key leaves the folder."""
+        check_key(key)
         parts = key.split("/")
-        if not all(map(_PART.fullmatch, parts)) or parts[0] == _NEW:
-            raise ObjectError(f"{key!r} is no key: parts between slashes hold A-Z a-z 0-9 . _ ~ -")
+        if parts[0] == _NEW:
+            raise ObjectError(f"{key!r} is no key: bodies are written in {_NEW}")
         path = self._folder
         for name in parts:
             while len(name) > MOST_NAME:

@@ -7,13 +7,21 @@ they cannot answer within their deadline; a write may then have happened.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Self
 
+from edge.errors import ObjectError
+
+MOST_KEY = 900
+"""Characters of a key; services take 1024 bytes, their own prefix included."""
+_KEY = re.compile(r"(?!(.*/)?\.{1,2}(/|$))[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*")
+
 
 class ObjectStore(ABC):
-    """Bodies under keys; a key is a path with slashes, without a leading one."""
+    """Bodies under keys. A key is a path of parts with slashes between them, and never a folder of
+    another key."""
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -57,6 +65,18 @@ class ObjectStore(ABC):
     async def remove(self, keys: Sequence[str]) -> None:
         """Remove objects; those that are not there are fine."""
 
-    @abstractmethod
     async def remove_all(self, prefix: str) -> int:
         """Remove all objects whose keys begin with ``prefix``; how many there were."""
+        removed = 0
+        while keys := await self.find(prefix):
+            await self.remove(keys)
+            removed += len(keys)
+        return removed
+
+
+def check_key(key: str) -> None:
+    """Raise ``ObjectError`` for what is no key with every engine."""
+    if len(key) > MOST_KEY or not _KEY.fullmatch(key):
+        raise ObjectError(
+            f"{key[:MOST_KEY]!r} is no key: its parts hold A-Z a-z 0-9 . _ ~ - and are not . or .."
+        )
