@@ -10,10 +10,10 @@ from typing import Any
 
 import msgspec
 from sanic import HTTPResponse, Request
-from sanic.exceptions import PayloadTooLarge
 from sanic.http import Stage
 from sanic.response import raw
 
+from edge.api.bodies import Bodies
 from edge.api.http import (
     DEADLINE_S,
     NO_HEADERS,
@@ -30,10 +30,6 @@ from edge.errors import Conflict, HistoryLost, ObjectError, SessionDeleted, Stor
 from edge.logs import Repeats, get_logger
 
 JSON = "application/json; charset=utf-8"
-BODY_DEADLINE_S = 30.0
-"""For the body of a request to arrive."""
-MOST_BODY_BYTES = 64 * 1024 * 1024
-"""Held of all bodies that a worker is reading or working on."""
 MOST_STREAMS = 8
 """Answers that a worker sends in parts at once; each holds what it has made and not sent."""
 SLOWEST_STREAM_S = 600.0
@@ -49,7 +45,7 @@ class Answers:
     def __init__(self, endpoints: Endpoints) -> None:
         self._endpoints = endpoints
         self._streams = 0
-        self._body_bytes = 0
+        self._bodies = Bodies()
         self._faults = Repeats(_log)
 
     def serves(self, target: str) -> bool:
@@ -58,13 +54,10 @@ class Answers:
 
     async def answer(self, request: Request, target: str) -> HTTPResponse | None:
         """The response to a request; None when it has been sent, in parts, by then."""
-        held = 0
         try:
             endpoint, call = self._endpoints.find(request.method, target, request.headers)
-            held = self._reserve(request, endpoint.max_body_bytes)
-            text = await _read_body(request, endpoint.max_body_bytes)
-            call = _with_body(endpoint, call, text)
-            answer = await _within(endpoint, call)
+            async with self._bodies.read(request, endpoint.max_body_bytes) as text:
+                answer = await _within(endpoint, _with_body(endpoint, call, text))
             if isinstance(answer, Streamed):
                 return await self._stream(request, answer)
         except ApiError as error:
@@ -73,26 +66,12 @@ class Answers:
             return self._objects_failed(error)
         except (StoreError, TimeoutError) as error:
             return self._store_failed(error)
-        finally:
-            self._body_bytes -= held
         self._faults.summarize()
         if answer is None:
             return HTTPResponse(status=204)
         if isinstance(answer, Headed):
             return _structured(answer.body, 200, answer.headers)
         return _structured(answer, 200)
-
-    def _reserve(self, request: Request, limit: int) -> int:
-        """Room for the body of a request; nothing waits for room, it is refused."""
-        stream: Any = request.stream
-        is_chunked = stream.request_body == "chunked"
-        size: int = limit if is_chunked else min(limit, stream.request_bytes or 0)
-        if self._body_bytes + size > MOST_BODY_BYTES:
-            stream.keep_alive = False
-            detail = "The gateway is working on too many large requests; try again later"
-            raise ApiError(503, "busy", detail, {"Retry-After": "5"})
-        self._body_bytes += size
-        return size
 
     def _objects_failed(self, error: ObjectError) -> HTTPResponse:
         self._faults.note("the object store did not answer a request", reason=str(error))
@@ -157,24 +136,6 @@ async def _send_head(request: Request, response: HTTPResponse) -> None:
     stream: Any = request.stream
     stream.response_func = None
     stream.stage = Stage.IDLE
-
-
-async def _read_body(request: Request, limit: int) -> bytes:
-    """The body of a request; ``ApiError`` 413 above ``limit`` bytes, 408 when it takes too long."""
-    stream: Any = request.stream
-    usual, stream.request_max_size = stream.request_max_size, limit
-    try:
-        async with asyncio.timeout(BODY_DEADLINE_S):
-            return b"".join([part async for part in stream])
-    except PayloadTooLarge as error:
-        detail = f"The body is too large: at most {limit} bytes are allowed"
-        raise ApiError(413, "too_large", detail) from error
-    except TimeoutError as error:
-        stream.keep_alive = False
-        detail = f"The body did not arrive within {BODY_DEADLINE_S:g} s"
-        raise ApiError(408, "too_slow", detail) from error
-    finally:
-        stream.request_max_size = usual
 
 
 def _with_body(endpoint: Endpoint[Any, Any], call: Call[Any, Any], text: bytes) -> Call[Any, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -239,6 +241,22 @@ async def test_a_body_may_come_in_pieces(server: Server) -> None:
     request = head.encode() + b"Transfer-Encoding: chunked\r\n\r\n" + pieces
     answer = await asyncio.to_thread(server.exchange, request)
     assert answer.startswith(b"HTTP/1.1 200") and b'"roster_count":' in answer
+
+
+async def test_pieces_that_make_no_sense_are_refused(server: Server) -> None:
+    head = f"POST {OPENED}/config HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    answer = await asyncio.to_thread(server.exchange, head.encode() + b"zz\r\n{}\r\n0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400") and b'"code":"bad_body"' in answer
+
+
+async def test_large_bodies_that_do_not_come_hold_nobody_up(server: Server) -> None:
+    head = f"POST {OPENED}/resolve HTTP/1.1\r\nHost: x\r\nContent-Length: 8000000\r\n\r\n{{"
+    with contextlib.ExitStack() as connections:
+        for _ in range(30):
+            waiting = socket.create_connection((server.host, server.port))
+            connections.enter_context(waiting)
+            waiting.sendall(head.encode())
+        await configure(server, "interview", {"interviewer_name": "Bill"})
 
 
 async def test_the_recognizer_of_a_meeting_is_chosen_by_its_configuration(server: Server) -> None:
