@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 
 from edge.asr.transcript import Transcript
 from edge.audio.origin import MediaOrigin, SessionTime
@@ -17,6 +17,7 @@ from edge.audio.track import AudioTrack
 from edge.logs import Repeats, get_logger
 from edge.session.attachment import Attachment
 from edge.session.context import SharedContext
+from edge.session.endings import Endings
 from edge.session.interface import (
     Feeding,
     Measured,
@@ -25,10 +26,10 @@ from edge.session.interface import (
     SpokenLine,
     TagFailure,
     TrackHost,
-    Transcriber,
     participant_id,
 )
 from edge.session.live_track import LiveTrack
+from edge.session.missed import Missed
 from edge.session.place import Place
 from edge.session.settings import SessionSettings
 from edge.session.store.commands import FLUSH
@@ -70,10 +71,7 @@ class LiveSession:
         self.interims = 0
         self.is_shared = False
         """Whether its clients took it from one another so often that all of them stay."""
-        self.missed: deque[SpokenLine | TagFailure] = deque()
-        """What no client was there for, oldest first."""
-        self.missed_dropped = 0
-        """Finals that were given up because too many waited."""
+        self._missed = Missed(settings.missed_finals)
         self._ended = False
         """Whether its clients have ended it: nobody will ask for what they missed."""
         self._host = host
@@ -87,7 +85,7 @@ class LiveSession:
         self._newest: SessionOutlet | None = None
         self._origin: MediaOrigin | None = None
         self._takeovers_s: deque[float] = deque(maxlen=MOST_TAKEOVERS)
-        self._endings: dict[asyncio.Task[None], Transcriber | None] = {}
+        self._endings = Endings(host)
         size = settings.broadcast_transcripts_max_size if settings.broadcast_transcripts else 0
         self._context = SharedContext(size, self._tracks) if size else None
 
@@ -132,24 +130,14 @@ class LiveSession:
 
     def catch_up(self, attachment: Attachment) -> None:
         """Send what waits for a client, until it is gone again."""
-        outlet, missed = attachment.outlet, self.missed
-        while missed and outlet.is_open:
-            line = missed[0]
-            if isinstance(line, TagFailure):
-                outlet.tag_failed(line)
-            elif outlet.missed(line):
-                self._host.caught_up(line)
-            else:
-                return
-            missed.popleft()
-            if not missed:
-                self._place.told()
+        if self._missed.tell(attachment.outlet, self._host.caught_up):
+            self._place.told()
 
     def give_up(self) -> None:
         """A client did not go on with all its tracks in time: end those it left."""
         self._heir = self.attachments[-1]
         self.catch_up(self._heir)
-        self._finish_tracks(self._inherited, self._settings.finish_deadline_s)
+        self._endings.finish_all(self._inherited, self._settings.finish_deadline_s)
 
     def _joins(self, now_s: float) -> bool:
         if self.request.speaker is not None:
@@ -167,7 +155,7 @@ class LiveSession:
         for track in tracks:
             track.owner = None
             if older := self._inherited.pop(track.tag, None):
-                self._keep(self._finish(older, self._settings.finish_deadline_s), older)
+                self._endings.finish(older, self._settings.finish_deadline_s)
             self._inherited[track.tag] = track
         return tracks
 
@@ -228,8 +216,8 @@ class LiveSession:
             elif track is None:
                 return
             self._tell(owner or self._heir, TagFailure(tag, code, message))
-        if track and track.transcriber:
-            self._keep(self._abort(track, track.transcriber), track)
+        if track:
+            self._endings.abort(track)
 
     def audience(self, track: LiveTrack) -> Attachment | None:
         """Who hears what a track says; None while nobody is there."""
@@ -258,7 +246,7 @@ class LiveSession:
             is_owed = self._newest.record(line)
         is_owed = is_owed and self.resumable and not self._ended
         if is_owed and not self._is_gone:
-            self._wait(line)
+            self._missed.keep(line)
         self._host.delivered(track, transcript, sent=sent)
         if not transcript.is_final:
             self.interims += 1
@@ -283,13 +271,7 @@ class LiveSession:
         if target is not None and target.outlet.is_open:
             target.outlet.tag_failed(failure)
         elif self.resumable and not (self._ended or self._is_gone):
-            self._wait(failure)
-
-    def _wait(self, line: SpokenLine | TagFailure) -> None:
-        self.missed.append(line)
-        if len(self.missed) > self._settings.missed_finals:
-            self.missed.popleft()
-            self.missed_dropped += 1
+            self._missed.keep(failure)
 
     # Its place among other workers' clients
 
@@ -356,7 +338,7 @@ class LiveSession:
 
     def _owe(self, lines: list[SpokenLine]) -> None:
         """Finals that another worker could not tell the client."""
-        self.missed.extendleft(reversed(lines))
+        self._missed.keep_first(lines)
         if self.attachments:
             self.catch_up(self.attachments[-1])
 
@@ -365,10 +347,10 @@ class LiveSession:
     async def finish_of(self, attachment: Attachment, deadline_s: float) -> None:
         """Flush the tracks of a connection and await their last finals."""
         self._ended = self.is_over
-        self._finish_tracks(attachment.tracks, deadline_s)
+        self._endings.finish_all(attachment.tracks, deadline_s)
         if self.attachments == [attachment]:
-            self._finish_tracks(self._inherited, deadline_s)
-        await self._endings_done()
+            self._endings.finish_all(self._inherited, deadline_s)
+        await self._endings.done()
 
     async def finish(self, deadline_s: float) -> None:
         """Flush every track and wait for its last finals, at most ``deadline_s`` seconds.
@@ -376,67 +358,24 @@ class LiveSession:
         Cancelling it stops the waiting, not the flushing. Tracks that open meanwhile go on.
         """
         for attachment in self.attachments:
-            self._finish_tracks(attachment.tracks, deadline_s)
-        self._finish_tracks(self._inherited, deadline_s)
-        await self._endings_done()
+            self._endings.finish_all(attachment.tracks, deadline_s)
+        self._endings.finish_all(self._inherited, deadline_s)
+        await self._endings.done()
 
     async def abort(self) -> None:
         """End at once what ``finish`` or a refusal still waits for; no transcript follows."""
         if self._context:
             self._context.stop()
-        endings = dict(self._endings)
-        if endings:
-            transcribers = [transcriber for transcriber in endings.values() if transcriber]
-            await asyncio.gather(*(transcriber.abort() for transcriber in transcribers))
-            await asyncio.wait(endings)
+        await self._endings.abort_all()
 
     def close(self) -> None:
         """Nothing of it runs any more: log what was counted."""
         self._place.leave()
         if self._context:
             self._context.stop()
-        if self.missed:
-            self.repeats.note("a client did not come back for its finals", finals=len(self.missed))
-        if self.missed_dropped:
-            self.repeats.note("too many finals waited for a client", dropped=self.missed_dropped)
+        self._missed.note(self.repeats)
         self.repeats.summarize()
 
     def _tracks(self) -> list[LiveTrack]:
         owned = [track for each in self.attachments for track in each.tracks.values()]
         return [*owned, *self._inherited.values()]
-
-    def _finish_tracks(self, tracks: dict[str, LiveTrack], deadline_s: float) -> None:
-        while tracks:
-            _, track = tracks.popitem()
-            self._keep(self._finish(track, deadline_s), track)
-
-    async def _endings_done(self) -> None:
-        if self._endings:
-            await asyncio.wait(self._endings)
-
-    async def _finish(self, track: LiveTrack, deadline_s: float) -> None:
-        try:
-            if track.transcriber:
-                await track.transcriber.finish(deadline_s)
-        except Exception as error:
-            _log.error("a track could not be finished", tag=track.tag, exc_info=error)
-        finally:
-            self._close(track)
-
-    async def _abort(self, track: LiveTrack, transcriber: Transcriber) -> None:
-        try:
-            await transcriber.abort()
-        finally:
-            self._close(track)
-
-    def _close(self, track: LiveTrack) -> None:
-        self._host.close_track(track)
-        track.writer.finish()
-        # Its transcriber holds the track: together they would wait for the garbage collector,
-        # which comes after hundreds of tracks.
-        track.transcriber = None
-
-    def _keep(self, ending: Coroutine[None, None, None], track: LiveTrack) -> None:
-        task = asyncio.get_running_loop().create_task(ending)
-        self._endings[task] = track.transcriber
-        task.add_done_callback(self._endings.pop)
