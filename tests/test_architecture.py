@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "_native",
         "edge.audio.container",
         "edge.audio.pcm",
+        "edge.meeting",
         "edge.session.attachment",
         "edge.session.entries",
         "edge.session.interface",

@@ -40,6 +40,8 @@ FEW_WAITING = 8
 LEAVING = (1000, 1001, 1005)
 """Closes by which a client says that it has finished."""
 STOP_WITHIN_S = 2.0
+LOOK_EVERY_S = 1.0
+"""How often an older socket that sends looks whether the newer one is still there."""
 
 _log = get_logger("edge.ingest.meeting")
 
@@ -107,6 +109,9 @@ class MeetingReceiver:
         self._keep = keep
         self._desk: Desk
         self._live: LiveRole | None = None
+        self._look_s = 0.0
+        self._is_unheard = False
+        """Whether chunks of it were stored while a newer socket had the role heard."""
         self._socket: Socket | None = None
         self._close: Close | None = None
         self._waiting: deque[tuple[bytes, bool, float]] = deque()
@@ -132,7 +137,8 @@ class MeetingReceiver:
         self._nudged.set()
         if self._throttle is not None:
             self._throttle.spend(1, now_s)
-        if len(self._waiting) >= MOST_WAITING and self._socket and not self._is_held:
+        if len(self._waiting) >= MOST_WAITING and self._socket:
+            # The throttle resumes a socket, too.
             self._is_held = True
             self._socket.pause()
 
@@ -269,12 +275,13 @@ class MeetingReceiver:
             self._counts.audio_bytes += len(pcm)
             self._meetings.windows.chunk_stored(self._url.session, self._url.role)
             if self._live is not None:
+                self._is_unheard = not self._live.is_open
                 self._live.stored(sound.seq, pcm, arrived_s)
         return taken
 
     async def _begin(self) -> None:
         """Have the role recognized as it is spoken, by this socket from now on."""
-        if self._live is not None:
+        if self._live is not None and not await self._is_free(self._live):
             return
         provider = self._url.provider
         with contextlib.suppress(StoreError):
@@ -289,7 +296,20 @@ class MeetingReceiver:
             return
         self._live = live
 
+    async def _is_free(self, live: LiveRole) -> bool:
+        """Whether the newer socket has gone that had taken the role over from this one."""
+        now_s = time.monotonic()
+        if live.is_open or now_s < self._look_s:
+            return False
+        self._look_s = now_s + LOOK_EVERY_S
+        with contextlib.suppress(StoreError):
+            return not await self._meetings.is_fed(self._url.session, self._url.role)
+        return False
+
     async def _finish(self, reason: str) -> None:
+        if self._is_unheard:
+            self._look_s = 0.0
+            await self._begin()
         if self._live is not None:
             await self._live.finish()
         self._send(frames.Closing(reason, self._url.role))

@@ -10,15 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import random
 import time
 from collections.abc import Callable
 from functools import partial
 
 import msgspec
 
-from edge.asr.transcript import Transcript
 from edge.audio.pcm import PcmFormat
-from edge.errors import ObjectMissing, StoreError
+from edge.errors import ObjectError, ObjectMissing, StoreError
 from edge.logs import Repeats, get_logger
 from edge.meeting.clock import Arrivals, TrackClock
 from edge.meeting.desk import Desk
@@ -34,6 +34,7 @@ from edge.session.interface import (
     SessionRequest,
     SpokenLine,
     TagFailure,
+    Transcript,
 )
 from edge.session.live_track import LiveTrack
 from edge.transport.interface import Close
@@ -42,13 +43,19 @@ FORMAT = PcmFormat(rate_hz=RATE_HZ, channels=1)
 PIECE_MS = 100
 PIECE_BYTES = RATE_HZ * 2 * PIECE_MS // 1000
 TICKS_PER_MS = 48
-KEPT_CHUNKS = 30
+PATIENCE_MS = 2 * CHUNK_MS
+"""A chunk comes when its second is over, and may come late: that pause is no silence."""
+KEPT_CHUNKS = 10
 """Chunks kept for the recognizer; older ones are read back when it gets to them."""
 MOST_BACK = 120
 """Chunks before the newest that a recognizer which begins anew goes back, if no final covers
 them."""
 FED_WITHIN_S = 5.0
+STORED_WITHIN_S = 5.0
+SETTLED_WITHIN_S = 5.0
 LOOK_S = 0.05
+AGAIN_S = 1.0
+"""Between two attempts to read a chunk back."""
 
 _log = get_logger("edge.ingest.meeting")
 
@@ -79,6 +86,10 @@ class LiveRole:
         self._told = told
         self._attachment: Attachment | None = None
         self._terms = LiveTerms()
+        self._is_new = True
+        """Whether a recognizer that was refused before is asked once more."""
+        self._skip_ms = 0
+        """How much of the chunk to feed next is covered by a final."""
         self._kept: dict[int, bytes] = {}
         self._newest = 0
         """The last chunk that is stored."""
@@ -143,8 +154,11 @@ class LiveRole:
         """The client has ended its stream: await the last finals, a bounded time."""
         await self.fed()
         if self._attachment is not None:
-            await self._attachment.finish(self._host.settings.finish_deadline_s)
-            await self._attachment.stored()
+            attachment = self._attachment
+            await attachment.finish(self._host.settings.finish_deadline_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STORED_WITHIN_S):
+                    await attachment.stored()
 
     async def end(self, close: Close, *, left: bool) -> None:
         """The socket has gone; ``left``: for good, so that nobody comes back for it."""
@@ -235,15 +249,21 @@ class LiveRole:
         if self._terms.next_seq:
             return
         session, role = self._desk.session, self._desk.role
+        if self._attachment is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SETTLED_WITHIN_S):
+                    await self._attachment.settled()
         ingest = self._desk.ingest
-        covered = 0
         try:
             view = await self._meetings.views.of(session)
-            covered = max((each.end_seq for each in view.raw(role)), default=0)
+            covered_ms = max((each.end_ms for each in view.raw(role)), default=0)
         except StoreError as error:
             self._repeats.note("what was said before is not known", reason=str(error))
-            covered = ingest.sent_seq
-        self._terms.next_seq = max(covered, ingest.last_seq - MOST_BACK) + 1
+            covered_ms = ingest.sent_seq * CHUNK_MS
+        covered, self._skip_ms = divmod(covered_ms, CHUNK_MS)
+        if covered < ingest.last_seq - MOST_BACK:
+            covered, self._skip_ms = ingest.last_seq - MOST_BACK, 0
+        self._terms.next_seq = covered + 1
         self._newest = max(self._newest, ingest.last_seq)
         self._nudged.set()
 
@@ -255,6 +275,7 @@ class LiveRole:
             if not ingest.has(seq):
                 runs = (last for first, last in ingest.missing if first <= seq <= last)
                 self._terms.next_seq = next(runs, seq) + 1
+                self._skip_ms = 0
                 return
             pcm = await self._read_back(seq)
         await self._room()
@@ -264,20 +285,22 @@ class LiveRole:
 
     async def _read_back(self, seq: int) -> bytes:
         key = chunk_key(self._desk.session, self._desk.role, seq)
-        try:
-            return await self._meetings.objects.get(key)
-        except ObjectMissing:
-            return b""
-        except Exception as error:
-            self._repeats.note("a chunk cannot be read back", reason=str(error))
-            return b""
+        while True:
+            try:
+                return await self._meetings.objects.get(key)
+            except ObjectMissing:
+                return b""
+            except ObjectError as error:
+                self._repeats.note("a chunk cannot be read back yet", reason=str(error))
+            await asyncio.sleep(AGAIN_S * random.uniform(0.5, 1.5))
 
     async def _room(self) -> None:
         """Wait while the recognizer has enough to do."""
         while (attachment := self._attachment) is not None:
             track = attachment.tracks.get(self._desk.role)
-            if track is None or not track.must_wait(time.monotonic()):
+            if track is None or track.transcriber is None or track.audio.crowding < 1.0:
                 return
+            track.audio.excuse(time.monotonic())
             await asyncio.sleep(LOOK_S)
 
     def _play(self, seq: int, pcm: bytes) -> None:
@@ -286,12 +309,18 @@ class LiveRole:
             return
         track = attachment.tracks.get(role)
         if track is None:
+            if role in attachment.session.refused and not self._is_new:
+                return
             attachment.restart(role, FORMAT)
             track = attachment.tracks.get(role)
             if track is None:
                 return  # refused, and told so
+            track.audio.expect(PATIENCE_MS)
+        self._is_new = False
+        skip_ms, self._skip_ms = self._skip_ms, 0
+        pcm = pcm[skip_ms * PIECE_BYTES // PIECE_MS :]
         clock = self._clock(track)
-        at_ms, now_s = (seq - 1) * CHUNK_MS, time.monotonic()
+        at_ms, now_s = (seq - 1) * CHUNK_MS + skip_ms, time.monotonic()
         for at in range(0, len(pcm), PIECE_BYTES):
             piece = pcm[at : at + PIECE_BYTES]
             try:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from edge.errors import ObjectExists, ObjectMissing, SessionDeleted
+from edge.errors import ObjectError, ObjectExists, ObjectMissing, SessionDeleted
 from edge.meeting import sequence
 from edge.meeting.book import INGEST, Book, Versioned
 from edge.meeting.keys import chunk_key, chunk_prefix, seq_of
@@ -66,7 +66,10 @@ class Desk:
         """Where the role stands, whoever put down what."""
         async with self._turn:
             if self._known is None:
-                return (await self._count()).value
+                with contextlib.suppress(ObjectError):
+                    return (await self._count()).value
+                # The object store is away: what it may hold besides is counted later.
+                return await self._book.read(self.session, INGEST[self.role])
             self._known = await self._book.look(self.session, INGEST[self.role])
             return self._known.value
 

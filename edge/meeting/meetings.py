@@ -18,7 +18,7 @@ from edge.meeting.finalize import Finalizer
 from edge.meeting.inference import Inference
 from edge.meeting.once import Once
 from edge.meeting.progress import Progress
-from edge.meeting.records import Utterance
+from edge.meeting.records import Role, Utterance
 from edge.meeting.removal import Removal
 from edge.meeting.resolve import Speakers
 from edge.meeting.settings import MeetingSettings
@@ -26,6 +26,7 @@ from edge.meeting.status import Recognition, Standings
 from edge.meeting.view import Views
 from edge.meeting.windows import Windows
 from edge.objects.interface import ObjectStore
+from edge.session.claim import is_held
 from edge.session.store.interface import SessionStore
 
 STEPS_DEADLINE_S = 3.0
@@ -102,6 +103,10 @@ class Meetings:
         )
         self._steps[task] = utterance.session_id
         task.add_done_callback(self._steps.pop)
+
+    async def is_fed(self, session: str, role: Role) -> bool:
+        """Whether a socket has a role heard as it is spoken, on whatever worker."""
+        return await is_held(self.book.store, session, role)
 
     async def settled(self, session: str) -> None:
         """Return when it is known who said what was said; a few seconds at most."""

@@ -11,7 +11,7 @@ import msgspec
 
 from edge.asr.interface import CustomEndpoint as CustomEndpoint
 from edge.asr.interface import EngineMessage as EngineMessage
-from edge.asr.transcript import Transcript
+from edge.asr.transcript import Transcript as Transcript
 from edge.audio.container import Container
 from edge.session.dump import Dumps
 from edge.session.settings import SessionSettings
