@@ -35,7 +35,12 @@ class MeetingSettings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 10
     asr_hop_seconds: Annotated[
         int,
-        option("Seconds between the ends of two windows", env="ASR_HOP_SECONDS", ge=1, le=300),
+        option(
+            "Seconds between the ends of two windows, at most those in one",
+            env="ASR_HOP_SECONDS",
+            ge=1,
+            le=300,
+        ),
     ] = 3
     asr_timeout_ms: Annotated[
         int,

@@ -33,8 +33,10 @@ class Span(Struct, frozen=True):
 def next_span(ingest: Ingest, done: int, window: int, hop: int, *, tail: bool) -> Span | None:
     """The next window with audio in it after the one that ended with chunk ``done``.
 
-    ``tail``: what is left after the last whole one is a window, too.
+    ``tail``: what is left after the last whole one is a window, too. A hop that is longer than a
+    window counts as one: nothing is left out.
     """
+    hop = min(hop, window)
     end = max(done + hop, window)
     while end <= ingest.last_seq:
         first = end - window + 1
