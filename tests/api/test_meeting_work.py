@@ -339,7 +339,9 @@ async def test_stored_audio_is_a_wav_file(world: World) -> None:
     for nothing in ("&from_seq=13", "&from_seq=3&to_seq=3", "&from_seq=5&to_seq=4"):
         answer, said = await ask(world, "GET", path + nothing)
         assert (answer.status, said["code"]) == (404, "no_audio")
-    assert (await ask(world, "GET", "nobody/audio"))[0].status == 404
+    for what in ("audio", "result"):
+        assert (await ask(world, "GET", f"nobody/{what}"))[0].status == 404
+    assert await world.store.detail("nobody") is None, "w27: asking creates nothing"
     head, _ = await ask(world, "HEAD", path)
     assert (head.status, head.body) == (200, b"")
     assert head.headers["content-length"] == str(44 + 12 * CHUNK_BYTES)
