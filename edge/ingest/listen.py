@@ -277,7 +277,7 @@ class ListenReceiver:
                 return
         throttle.spend(len(chunks), now_s)
         if track.audio.crowding >= 1.0:
-            throttle.wait_for((track,), now_s)
+            throttle.wait_for((track,), now_s, (track,))
 
     def _text(self, data: bytes) -> None:
         try:

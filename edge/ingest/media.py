@@ -9,35 +9,30 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
 
-from msgspec import UNSET, structs
+from msgspec import structs
 
 from _native.envelope import scan_media
 from _native.intake import MediaIntake
 from edge.audio.container import UnusableContainer
 from edge.ingest.counts import IngestCounts
 from edge.ingest.events import (
-    Alternative,
     BadEvent,
     ErrorEvent,
-    Info,
-    InfoConfig,
     Media,
-    Participant,
     PeerInfo,
     Ping,
     Pong,
     SessionEnd,
     Start,
-    TranscriptionResult,
     decode_event,
     encode_message,
 )
 from edge.ingest.formats import announced, container_of
 from edge.ingest.interface import Refusal, UpgradeRequest
-from edge.ingest.pace import Pace, Waiting
+from edge.ingest.media_answers import info_of, result_of
 from edge.ingest.query import MediaQuery, parse_media_query
+from edge.ingest.throttle import Throttle
 from edge.logs import Repeats, get_logger
 from edge.session.attachment import Attachment
 from edge.session.interface import (
@@ -46,11 +41,9 @@ from edge.session.interface import (
     SessionRequest,
     SpokenLine,
     TagFailure,
-    participant_id,
 )
 from edge.session.live_track import LiveTrack
 from edge.transport.interface import Close, Limits, Socket
-from edge.version import VERSION
 
 PATH_END = "/transcribe"
 MAX_MESSAGE_BYTES = 64 * 1024
@@ -124,11 +117,9 @@ class MediaReceiver:
         self._attachment: Attachment | None = None
         self._intake: MediaIntake | None = None
         """Takes packets that nothing is remarkable about; the rest comes as messages."""
-        self._pace = Pace(host.settings.max_events_per_s, time.monotonic())
-        self._waiting = Waiting()
+        self._throttle: Throttle | None = None
         self._repeats = Repeats(_log)
         self._ending: asyncio.Task[None] | None = None
-        self._resuming: asyncio.TimerHandle | None = None
 
     def opened(self, socket: Socket) -> None:
         """Check the provider, open or resume the session, introduce the gateway."""
@@ -154,13 +145,16 @@ class MediaReceiver:
             socket.close(1013, "This worker takes no more sessions")
             return
         self._session = self._attachment = attachment
+        self._throttle = Throttle(
+            socket, self._host.settings.max_events_per_s, self._counts, self._repeats
+        )
         if not self._dumps.messages:
             self._intake = MediaIntake(attachment.tracks)
             socket.hand_over(self._intake, self._taken)
         if isinstance(terms := attachment.request.terms, MediaQuery):
             self._query = terms
         if self._query.info:
-            socket.send_text(encode_message(_info(self._host, attachment.request)))
+            socket.send_text(encode_message(info_of(self._host, attachment.request)))
         self._host.stability.welcomed(self, self._query.session_id or "")
         attachment.catch_up()
 
@@ -172,8 +166,7 @@ class MediaReceiver:
         now_s = time.monotonic()
         if self._dumps.messages:
             self._dumps.incoming(self._query.session_id, data)
-        if wait_s := self._pace.spend(now_s):
-            self._slow_down(wait_s)
+        self._spend(1.0, now_s)
         scanned = scan_media(data)
         if scanned is None:
             self._other(session, data, now_s)
@@ -185,9 +178,9 @@ class MediaReceiver:
         """Whatever the reason: the session decides whether the client is waited for."""
         self._socket = None
         self._repeats.summarize()
-        if self._resuming is not None:
-            self._resuming.cancel()
-            self._resuming = None
+        if self._throttle is not None:
+            self._throttle.close()
+            self._throttle = None
         if self._ending is not None:
             self._ending.cancel()
             self._ending = None
@@ -224,7 +217,7 @@ class MediaReceiver:
         recorded = is_final and self._dumps.transcripts
         if not (wanted or recorded):
             return False
-        message = encode_message(_result(line, self._query.times))
+        message = encode_message(result_of(line, self._query.times))
         sent = wanted and self._socket is not None and self._socket.send_text(message)
         if recorded:
             self._dumps.final(self._query.session_id, message)
@@ -234,13 +227,13 @@ class MediaReceiver:
         """Record a final that no client is there for; whether it has to be sent later."""
         is_final = line.transcript.is_final
         if is_final and self._dumps.transcripts:
-            message = encode_message(_result(line, self._query.times))
+            message = encode_message(result_of(line, self._query.times))
             self._dumps.final(self._query.session_id, message)
         return is_final and self._query.finals
 
     def missed(self, line: SpokenLine) -> bool:
         """Send a final that came while the client was away; whether the connection took it."""
-        message = encode_message(_result(line, self._query.times))
+        message = encode_message(result_of(line, self._query.times))
         return self._socket is not None and self._socket.send_text(message)
 
     def tag_failed(self, failure: TagFailure) -> None:
@@ -270,8 +263,8 @@ class MediaReceiver:
 
         Returns the seconds of audio until the next batch of a track is complete.
         """
-        intake = self._intake
-        assert intake is not None
+        intake, throttle = self._intake, self._throttle
+        assert intake is not None and throttle is not None
         packets, size, events, rest_s = intake.settle()
         self._counts.audio_packets += packets
         self._counts.audio_bytes += size
@@ -280,9 +273,10 @@ class MediaReceiver:
             rest_s = min(rest_s, track.audio.batch_ms / 1000)
         intake.due.clear()
         now_s = time.monotonic()
-        self._spend(events, now_s)
+        throttle.spend(events, now_s)
         if intake.crowded:
-            self._wait_for(intake.crowded, now_s)
+            tracks = self._session.tracks.values() if self._session else ()
+            throttle.wait_for(intake.crowded, now_s, tracks)
             intake.crowded.clear()
         return rest_s
 
@@ -313,8 +307,8 @@ class MediaReceiver:
         brought = max((audio.end_ms - before_ms) / EVENT_MS, audio.stats.received - before)
         if brought > 1.0:
             self._spend(brought - 1.0, now_s)
-        if audio.crowding >= 1.0:
-            self._wait_for((track,), now_s)
+        if audio.crowding >= 1.0 and self._throttle is not None:
+            self._throttle.wait_for((track,), now_s, session.tracks.values())
 
     def _open_track(self, session: Attachment, tag: str, now_s: float) -> LiveTrack | None:
         track = session.track(tag)
@@ -380,79 +374,5 @@ class MediaReceiver:
             self._socket.close(1000, "Session ended")
 
     def _spend(self, events: float, now_s: float) -> None:
-        if wait_s := self._pace.spend(now_s, events):
-            self._slow_down(wait_s)
-
-    def _slow_down(self, wait_s: float) -> None:
-        socket = self._socket
-        if socket is not None and socket.is_open:
-            limit = self._host.settings.max_events_per_s
-            self._repeats.note("too many events; reading more slowly", limit_per_s=limit)
-            self._leave_unread(socket, wait_s)
-
-    def _wait_for(self, tracks: Sequence[LiveTrack], now_s: float) -> None:
-        """Read no further while a sender that is ahead of real time has enough to be played."""
-        socket = self._socket
-        if socket is not None and socket.is_open and (wait_s := self._waiting.begin(tracks, now_s)):
-            self._leave_unread(socket, wait_s)
-
-    def _leave_unread(self, socket: Socket, wait_s: float) -> None:
-        self._counts.slowed += 1
-        socket.pause()
-        loop = asyncio.get_running_loop()
-        until_s = loop.time() + wait_s
-        if self._resuming is not None:
-            until_s = max(until_s, self._resuming.when())
-            self._resuming.cancel()
-        self._resuming = loop.call_at(until_s, self._read_on)
-
-    def _read_on(self) -> None:
-        self._resuming = None
-        socket = self._socket
-        if socket is None:
-            return
-        now_s = time.monotonic()
-        if self._waiting and self._session is not None:
-            for track in self._session.tracks.values():
-                track.audio.excuse(now_s)
-        if wait_s := self._waiting.go_on(now_s):
-            self._resuming = asyncio.get_running_loop().call_later(wait_s, self._read_on)
-        else:
-            socket.resume()
-
-
-def _result(line: SpokenLine, with_times: bool) -> TranscriptionResult:
-    transcript = line.transcript
-    confidence = transcript.confidence
-    text = transcript.text
-    return TranscriptionResult(
-        transcript=(
-            Alternative(text=text)
-            if confidence is None
-            else Alternative(confidence=confidence, text=text),
-        ),
-        is_interim=not transcript.is_final,
-        message_id=transcript.item_id,
-        participant=Participant(participant_id(line.tag), line.tag),
-        timestamp=transcript.timestamp_unix_ms,
-        language=transcript.language or UNSET,
-        speaker=UNSET if transcript.speaker is None else transcript.speaker,
-        start_ms=round(line.start_ms) if with_times else UNSET,
-        end_ms=round(line.end_ms) if with_times else UNSET,
-    )
-
-
-def _info(host: SessionHost, request: SessionRequest) -> Info:
-    offer = host.offer
-    return Info(
-        version=VERSION,
-        provider=request.provider or offer.default_provider,
-        providers_available=list(offer.available_providers),
-        config=InfoConfig(
-            providers_priority=list(offer.providers_priority),
-            force_commit_timeout=offer.force_commit_s,
-            session_resume_enabled=offer.resume,
-            use_dispatcher=request.use_dispatcher,
-        ),
-        session_id=request.session_id or UNSET,
-    )
+        if self._throttle is not None:
+            self._throttle.spend(events, now_s)

@@ -284,7 +284,7 @@ class Speaking:
         if brought > 1.0:
             self._throttle.spend(brought - 1.0, now_s)
         if audio.crowding >= 1.0:
-            self._throttle.wait_for((track,), now_s)
+            self._throttle.wait_for((track,), now_s, attachment.tracks.values())
 
     def _open(
         self, attachment: Attachment, name: str, stream: int, now_s: float

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from edge.ingest.counts import IngestCounts
 from edge.ingest.pace import Pace, Waiting
@@ -23,7 +23,7 @@ class Throttle:
         self._repeats = repeats
         self._pace = Pace(per_s, time.monotonic())
         self._waiting = Waiting()
-        self._tracks: Iterable[LiveTrack] = ()
+        self._unread: Iterable[LiveTrack] = ()
         self._resuming: asyncio.TimerHandle | None = None
 
     def spend(self, events: float, now_s: float) -> None:
@@ -32,10 +32,15 @@ class Throttle:
             self._repeats.note("too many events; reading more slowly", limit_per_s=self._per_s)
             self._leave_unread(wait_s)
 
-    def wait_for(self, tracks: Sequence[LiveTrack], now_s: float) -> None:
-        """Read no further while a sender that is ahead of real time has enough to be played."""
+    def wait_for(
+        self, tracks: Iterable[LiveTrack], now_s: float, unread: Iterable[LiveTrack]
+    ) -> None:
+        """Read no further while a sender that is ahead of real time has enough to be played.
+
+        ``unread`` are all tracks of the connection: what is left unread comes late for each.
+        """
         if self._socket.is_open and (wait_s := self._waiting.begin(tracks, now_s)):
-            self._tracks = tracks
+            self._unread = unread
             self._leave_unread(wait_s)
 
     def close(self) -> None:
@@ -58,7 +63,7 @@ class Throttle:
         self._resuming = None
         now_s = time.monotonic()
         if self._waiting:
-            for track in self._tracks:
+            for track in self._unread:
                 track.audio.excuse(now_s)
         if wait_s := self._waiting.go_on(now_s):
             self._resuming = asyncio.get_running_loop().call_later(wait_s, self._read_on)
