@@ -8,6 +8,7 @@ request. What cannot be answered is an ``ApiError``, which clients see as
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from functools import cache
 from types import MappingProxyType, NoneType
@@ -259,7 +260,7 @@ def _decoder(kind: type[msgspec.Struct]) -> msgspec.json.Decoder[Any]:
 def parse_body(text: bytes, kind: type[Decoded]) -> Decoded:
     """A JSON object as ``kind``; an array counts as an empty one. ``ApiError`` 400."""
     try:
-        body: Decoded | list[object] = _decoder(kind).decode(text)
+        body: Decoded | list[object] = _decoder(kind).decode(text.removeprefix(BOM_UTF8))
         return kind() if isinstance(body, list) else body
     except (msgspec.MsgspecError, RecursionError, TypeError, UnicodeDecodeError) as error:
         wrong = str(error) if isinstance(error, msgspec.ValidationError) else "it is not JSON"

@@ -103,7 +103,11 @@ class WorkEndpoints:
     async def finalize(self, call: Call[NoQuery, FinalizeBody]) -> Finalized:
         """Drain what is being said and write result.json."""
         given = call.body.metadata
-        metadata = Raw(msgspec.json.encode({} if given is None else given))
+        try:
+            metadata = Raw(msgspec.json.encode({} if given is None else given))
+        except RecursionError as error:
+            detail = "The body cannot be used: metadata is nested too deeply"
+            raise ApiError(400, "bad_body", detail) from error
         return await self._finalizer.finalize(call.session, metadata)
 
     async def result(self, call: Call[NoQuery, None]) -> Raw:

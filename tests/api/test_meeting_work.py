@@ -311,12 +311,20 @@ async def test_w34_finalizing_needs_an_object(world: World, body: bytes) -> None
         (b'{"metadata":null}', {}),
         (b'{"metadata":[1,"x"]}', [1, "x"]),
         (b'{"metadata":5}', 5),
+        (b'\xef\xbb\xbf{"metadata":"\xef\xbb\xbf"}', "\ufeff"),
     ],
 )
 async def test_metadata_is_any_json(world: World, body: bytes, metadata: object) -> None:
     answer, _ = await ask(world, "POST", "metadata/finalize", body)
     assert answer.status == 200
     assert (await ask(world, "GET", "metadata/result"))[1]["metadata"] == metadata
+
+
+async def test_no_depth_of_metadata_is_an_error_of_the_gateway(world: World) -> None:
+    for depth in range(900, 1010):
+        body = b'{"metadata":' + b"[" * depth + b"]" * depth + b"}"
+        answer, _ = await ask(world, "POST", "deep/finalize", body)
+        assert answer.status in (200, 400), depth
 
 
 async def test_stored_audio_is_a_wav_file(world: World) -> None:
