@@ -232,7 +232,7 @@ async def test_who_is_lost_finds_turns_going_on(gateway: Gateway) -> None:
         await client.say("bravo", pause_ms=0)
         await client.until(lambda: len(client.turns("StartOfTurn")) == 2)
         connections = len(service.connections)
-        await client.vanish()
+        await client.lose()
     async with page(server, "session=lost") as again:
         await again.until_text("bravo")
         await again.say("charlie")
@@ -252,7 +252,7 @@ async def test_a_service_that_drops_while_the_page_is_away(gateway: Gateway) -> 
         await client.say("alpha")
         await client.until_text("alpha")
         await client.say("charlie delta echo", pause_ms=0)
-        await client.vanish()
+        await client.lose()
     await _until(lambda: len(service.connections) == before + 2)
     async with page(server, "session=away") as again:
         await again.until_text("charlie delta echo")

@@ -73,7 +73,7 @@ async def test_what_was_missed_is_told_before_anything_else(server: Server) -> N
             await client.say(word)
             await client.until_text(word)
         await logged(client, 3)
-        await client.vanish()
+        await client.lose()
     first = of(client, "Logged")[0]
     async with page(server, f"session=back&{point(first)}") as again:
         await logged(again, 2)
@@ -97,7 +97,7 @@ async def test_a_turn_that_ended_while_the_page_was_away_is_told_once(server: Se
         seen = await logged(client, 1)
         await client.say("bravo", pause_ms=0)
         await client.until(lambda: len(client.turns("StartOfTurn")) == 2)
-        await client.vanish()
+        await client.lose()
     await asyncio.sleep(0)
     async with page(server, f"session=once&{point(seen)}") as again:
         await again.until_text("bravo")

@@ -36,8 +36,7 @@ async def joined(server: Server, session: str, query: str = "sendBack=true&times
 
 async def drop(media: MediaClient) -> None:
     """Lose the connection without a word."""
-    media._socket.transport.abort()
-    await media.closed()
+    await media.lose()
 
 
 def status(server: Server) -> tuple[int, int, int]:

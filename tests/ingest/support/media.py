@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
 
 import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
 
 from tests.asr.fakes.openai_endpoint import KEY, FakeOpenAI
 from tests.asr.support.tones import packets, sentence
+from tests.ingest.support.connection import Connection
+from tests.ingest.support.connection import Message as Result
 from tests.support.server import Server, running
-
-Result = dict[str, Any]
 
 
 def openai_environment(endpoint: FakeOpenAI, **changes: str) -> dict[str, str]:
@@ -68,19 +65,15 @@ def l16_packets(pcm: bytes, rate_hz: int, channels: int, encoding: str) -> list[
     return [samples[at : at + size].tobytes() for at in range(0, samples.size, size)]
 
 
-class MediaClient:
+class MediaClient(Connection):
     """One connection; everything received is kept in ``messages``."""
 
     def __init__(self, socket: ClientConnection) -> None:
-        self._socket = socket
-        self.messages: list[Result] = []
-        self.close: tuple[int, str] | None = None
-        self._changed = asyncio.Event()
+        super().__init__(socket)
         self._numbers: dict[str, int] = {}
-        self._reader = asyncio.create_task(self._read())
 
     async def send(self, message: str | bytes) -> None:
-        await self._socket.send(message)
+        await self.socket.send(message)
 
     async def say(self, tag: str, words: str, pause_ms: int = 600) -> None:
         """Send the words' tones at once, then a pause of silence packets."""
@@ -108,33 +101,6 @@ class MediaClient:
     def text(self, tag: str) -> str:
         """All finals of a tag, joined."""
         return " ".join(m["transcript"][0]["text"] for m in self.finals(tag))
-
-    async def until(self, condition: Callable[[], object], seconds: float = 15.0) -> None:
-        """Wait until the condition holds; it is looked at after each message."""
-        async with asyncio.timeout(seconds):
-            while not condition():
-                self._changed.clear()
-                await self._changed.wait()
-
-    async def closed(self, seconds: float = 15.0) -> tuple[int, str]:
-        """The close code and reason, once the gateway has closed."""
-        await self.until(lambda: self.close is not None, seconds)
-        assert self.close is not None
-        return self.close
-
-    async def leave(self, code: int = 1000) -> None:
-        await self._socket.close(code)
-        await self._reader
-
-    async def _read(self) -> None:
-        try:
-            while True:
-                self.messages.append(json.loads(await self._socket.recv()))
-                self._changed.set()
-        except ConnectionClosed as closed:
-            frame = closed.rcvd
-            self.close = (frame.code, frame.reason) if frame else (1006, "")
-            self._changed.set()
 
 
 @asynccontextmanager

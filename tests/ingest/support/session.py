@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from edge.ingest.session_audio import audio_frame
 from edge.session.store.interface import Draft, Grant, SessionStore
+from tests.ingest.support.connection import Connection
+from tests.ingest.support.connection import Message as Message
 from tests.support.server import Server
 
 SUBPROTOCOL = Subprotocol("edge.session.v1")
-Message = dict[str, Any]
 
 
-class SessionClient:
+class SessionClient(Connection):
     """One connection; everything received is kept in ``messages``."""
 
     def __init__(self, socket: ClientConnection) -> None:
-        self.socket = socket
-        self.messages: list[Message] = []
-        self.close: tuple[int, str] | None = None
+        super().__init__(socket)
         self.seq = 0
-        self._changed = asyncio.Event()
-        self._reader = asyncio.create_task(self._read())
 
     @classmethod
     async def open(cls, server: Server, query: str = "", **options: Any) -> Self:
@@ -75,49 +70,6 @@ class SessionClient:
 
     def events(self, kind: str) -> list[Message]:
         return [message for message in self.of("ev") if message["k"] == kind]
-
-    async def until(self, condition: Callable[[], object], seconds: float = 15.0) -> None:
-        """Wait until the condition holds; it is looked at after each message."""
-        async with asyncio.timeout(seconds):
-            while not condition():
-                assert self.close is None, self.close
-                self._changed.clear()
-                await self._changed.wait()
-
-    async def closed(self, seconds: float = 15.0) -> tuple[int, str]:
-        """The close code and reason, once the gateway has closed."""
-        async with asyncio.timeout(seconds):
-            while self.close is None:
-                self._changed.clear()
-                await self._changed.wait()
-        return self.close
-
-    async def leave(self, code: int = 1000) -> None:
-        await self.socket.close(code)
-        await self._reader
-
-    async def stop_reading(self) -> None:
-        """Let what comes wait in the system's buffers."""
-        self._reader.cancel()
-        await asyncio.wait((self._reader,))
-
-    def read_on(self) -> None:
-        self._reader = asyncio.create_task(self._read())
-
-    async def lose(self) -> None:
-        """Break the connection without a close frame."""
-        self.socket.transport.abort()
-        await self._reader
-
-    async def _read(self) -> None:
-        try:
-            while True:
-                self.messages.append(json.loads(await self.socket.recv()))
-                self._changed.set()
-        except ConnectionClosed as closed:
-            frame = closed.rcvd
-            self.close = (frame.code, frame.reason) if frame else (1006, "")
-            self._changed.set()
 
 
 @asynccontextmanager
