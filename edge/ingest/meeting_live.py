@@ -264,6 +264,7 @@ class LiveRole:
         if covered < ingest.last_seq - MOST_BACK:
             covered, self._skip_ms = ingest.last_seq - MOST_BACK, 0
         self._terms.next_seq = covered + 1
+        self._kept = {seq: pcm for seq, pcm in self._kept.items() if seq > covered}
         self._newest = max(self._newest, ingest.last_seq)
         self._nudged.set()
 
