@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
-from contextlib import aclosing
 from types import NoneType
 from typing import Any
 
@@ -32,6 +32,7 @@ from edge.logs import Repeats, get_logger
 JSON = "application/json; charset=utf-8"
 MOST_STREAMS = 8
 """Answers that a worker sends in parts at once; each holds what it has made and not sent."""
+DRAIN_WITHIN_S = 1.0
 SLOWEST_STREAM_S = 600.0
 """Longest that one of them may take, whatever its reader does."""
 
@@ -46,7 +47,22 @@ class Answers:
         self._endpoints = endpoints
         self._streams = 0
         self._bodies = Bodies()
+        self._long: set[asyncio.Timeout] = set()
+        """Deadlines of requests under way that may take long."""
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
+        self._is_draining = False
         self._faults = Repeats(_log)
+
+    async def drain(self) -> None:
+        """Give up what takes long, so that its clients are told to ask again; takes a second."""
+        self._is_draining = True
+        for deadline in self._long:
+            if not deadline.expired():
+                deadline.reschedule(asyncio.get_running_loop().time())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_WITHIN_S):
+                await self._is_idle.wait()
 
     def serves(self, target: str) -> bool:
         """Whether ``target``, a path and query as sent, is answered here."""
@@ -57,7 +73,7 @@ class Answers:
         try:
             endpoint, call = self._endpoints.find(request.method, target, request.headers)
             async with self._bodies.read(request, endpoint.max_body_bytes) as text:
-                answer = await _within(endpoint, _with_body(endpoint, call, text))
+                answer = await self._within(endpoint, _with_body(endpoint, call, text))
             if isinstance(answer, Streamed):
                 return await self._stream(request, answer)
         except ApiError as error:
@@ -72,6 +88,28 @@ class Answers:
         if isinstance(answer, Headed):
             return _structured(answer.body, 200, answer.headers)
         return _structured(answer, 200)
+
+    async def _within(self, endpoint: Endpoint[Any, Any], call: Call[Any, Any]) -> Answer:
+        """What the endpoint answers in time; what takes long is given up when the worker stops."""
+        if endpoint.deadline_s <= DEADLINE_S:
+            async with asyncio.timeout(endpoint.deadline_s):
+                return await endpoint.handle(call)
+        if self._is_draining:
+            raise _stopping()
+        try:
+            async with asyncio.timeout(endpoint.deadline_s) as deadline:
+                self._long.add(deadline)
+                self._is_idle.clear()
+                return await endpoint.handle(call)
+        except TimeoutError as error:
+            if self._is_draining:
+                raise _stopping() from error
+            detail = f"This took over {endpoint.deadline_s:g} s; what was done is kept, ask again"
+            raise ApiError(504, "too_slow", detail) from error
+        finally:
+            self._long.discard(deadline)
+            if not self._long:
+                self._is_idle.set()
 
     def _objects_failed(self, error: ObjectError) -> HTTPResponse:
         self._faults.note("the object store did not answer a request", reason=str(error))
@@ -91,7 +129,7 @@ class Answers:
         return _structured(refusal.body, refusal.status, refusal.headers)
 
     async def _stream(self, request: Request, answer: Streamed) -> HTTPResponse | None:
-        async with aclosing(answer.parts) as parts:
+        async with contextlib.aclosing(answer.parts) as parts:
             if request.version == "1.0":
                 raise ApiError(505, "http_version", "This answer takes HTTP/1.1: it has no length")
             if self._streams >= MOST_STREAMS:
@@ -118,24 +156,17 @@ class Answers:
             return None
 
 
-async def _within(endpoint: Endpoint[Any, Any], call: Call[Any, Any]) -> Answer:
-    """What the endpoint answers in time."""
-    try:
-        async with asyncio.timeout(endpoint.deadline_s):
-            return await endpoint.handle(call)
-    except TimeoutError as error:
-        if endpoint.deadline_s == DEADLINE_S:
-            raise
-        detail = f"This took over {endpoint.deadline_s:g} s; what was done is kept, ask again"
-        raise ApiError(504, "too_slow", detail) from error
-
-
 async def _send_head(request: Request, response: HTTPResponse) -> None:
     """The header of an answer whose length is not known; Sanic 25.12 fails when it ends this."""
     await response.send(b"")
     stream: Any = request.stream
     stream.response_func = None
     stream.stage = Stage.IDLE
+
+
+def _stopping() -> ApiError:
+    detail = "The gateway is stopping; what was done is kept, ask again"
+    return ApiError(503, "stopping", detail, {"Retry-After": "1"})
 
 
 def _with_body(endpoint: Endpoint[Any, Any], call: Call[Any, Any], text: bytes) -> Call[Any, Any]:

@@ -203,6 +203,8 @@ class Worker:
             return
         self._draining = True
         self._publish()
+        if self._answers:
+            await self._answers.drain()
         deadline_s = self._boot.settings.server.drain_deadline_s
         signal.setitimer(signal.ITIMER_REAL, deadline_s + CLOSE_DEADLINE_S + ALARM_AFTER_S)
         try:

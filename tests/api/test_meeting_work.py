@@ -365,5 +365,24 @@ async def test_a_deleted_meeting_leaves_no_objects(world: World) -> None:
     assert (await ask(world, "DELETE", "removed"))[0].status == 404
 
 
+async def test_a_worker_that_stops_tells_those_who_wait_to_ask_again(world: World) -> None:
+    asked = len(world.service.asked)
+    world.service.open.clear()
+    options = ("--set", f"inference_base_url={world.service.url}")
+    with running("--workers", "1", *options) as server:
+        other = world._replace(server=server)
+        held = asyncio.create_task(ask(other, "POST", "held/resolve", recording(LOW_HZ)))
+        async with asyncio.timeout(10):
+            while len(world.service.asked) == asked:
+                await asyncio.sleep(0.01)
+        server.process.terminate()
+        answer, said = await held
+        world.service.open.set()
+        assert (answer.status, said["code"]) == (503, "stopping")
+        assert answer.headers["retry-after"] == "1"
+        assert await asyncio.to_thread(server.process.wait, 20) == 0
+        assert "Traceback" not in server.log
+
+
 async def test_nothing_of_all_this_is_an_error_of_the_gateway(world: World) -> None:
     assert "Traceback" not in world.server.log and "[error" not in world.server.log
