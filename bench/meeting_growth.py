@@ -1,11 +1,13 @@
 """What a chunk and an utterance write to disk, early in a meeting and late.
 
-    python -m bench.meeting_growth [--late 10000] [--over 500] [--json]
+    python -m bench.meeting_growth [--late 10000] [--over 300] [--json]
 
-A recorder sends chunks as fast as they are acked, to a gateway of one worker with the file store:
-first with a recognizer that says nothing, then with a stand-in for Fun-ASR that ends ten sentences
-a second. Counted is what the worker hands to ``write`` (Linux, ``/proc/<pid>/io``): objects, the
-log, its checkpoints, and the 200 bytes of an ack; what the stand-in gets is taken off.
+A recorder streams to a gateway of one worker with the file store: first to a recognizer that says
+nothing, as fast as chunks are acked, then to a stand-in for Fun-ASR, which ends a sentence with
+each second of sound while it is counted, and fifty until then. Those that are counted are a quarter
+of a second apart, so that each is stored by itself, as in a talk. Counted is what the worker hands
+to ``write`` (Linux, ``/proc/<pid>/io``): objects, the log, its checkpoints, and some 200 bytes of
+each ack and each pushed transcript; what the stand-in gets is taken off.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -24,15 +26,20 @@ import uvloop
 from websockets.asyncio.server import ServerConnection, serve
 
 from edge.demo.gateway import HOST, GatewayProcess, running
-from edge.demo.recorder import CHUNK_BYTES, Recorder, connect
-from edge.demo.rest import Meeting
+from edge.demo.recorder import CHUNK_BYTES, Recorder, ServerFrame, connect
+from edge.demo.smoke import tone
 
 EARLY = 10
 MOST_GROWTH = 1.1
-SENTENCES_PER_S = 10
 UNACKED = 8
-HEARD_WITHIN_S = 120.0
-_CHUNK = bytes(CHUNK_BYTES)
+FILL_PER_S = 50
+FILL_S = 0.1
+SPOKEN_WITHIN_S = 300.0
+APART_S = 0.25
+"""What nobody follows is stored five times a second."""
+STILL_S = 1.5
+_SECOND_MS = 1000
+_CHUNK = tone(300)
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,39 +63,54 @@ class Growth(msgspec.Struct, frozen=True, kw_only=True):
     late: int
     chunk: Written
     utterance: Written
-    """Without the tenth of a chunk it lasts."""
+    """Without the chunk it is in."""
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """How far a meeting is."""
+
+    written_bytes: int
+    chunks: int
+    utterances: int
+
+    def per_utterance(self, before: Mark, chunk_bytes: float) -> float:
+        """Bytes of one since another mark, without those of the chunks."""
+        chunks_bytes = (self.chunks - before.chunks) * chunk_bytes
+        utterances = self.utterances - before.utterances
+        return (self.written_bytes - before.written_bytes - chunks_bytes) / utterances
 
 
 class StandIn:
-    """Fun-ASR's part: whatever the sound, a sentence ends every 100 ms."""
+    """Fun-ASR's part: whatever the sound, sentences end at a steady pace."""
 
     def __init__(self) -> None:
         self.received_bytes = 0
-        self.port = 0
+        self.sentences_per_s = 1
 
     async def __call__(self, socket: ServerConnection) -> None:
-        task_id, heard, sentences = "", 0, 0
+        task_id, heard_ms, said_ms, number = "", 0.0, 0, 0
         async for message in socket:
             self.received_bytes += len(message)
-            if isinstance(message, bytes):
-                heard += len(message)
-                while (sentences + 1) * CHUNK_BYTES <= heard * SENTENCES_PER_S:
-                    await socket.send(_sentence(task_id, sentences))
-                    sentences += 1
+            if isinstance(message, str):
+                header = json.loads(message)["header"]
+                task_id, is_start = header["task_id"], header["action"] == "run-task"
+                event = "task-started" if is_start else "task-finished"
+                heard_ms, said_ms, number = 0.0, 0, 0
+                await socket.send(_event(task_id, event, {}))
                 continue
-            header = json.loads(message)["header"]
-            task_id, is_start = header["task_id"], header["action"] == "run-task"
-            event = "task-started" if is_start else "task-finished"
-            await socket.send(_event(task_id, event, {}))
+            heard_ms += len(message) / (CHUNK_BYTES / _SECOND_MS)
+            while said_ms + (length_ms := _SECOND_MS // self.sentences_per_s) <= heard_ms:
+                number += 1
+                await socket.send(_sentence(task_id, number, said_ms, said_ms + length_ms))
+                said_ms += length_ms
 
 
-def _sentence(task_id: str, number: int) -> str:
-    length_ms = 1000 // SENTENCES_PER_S
+def _sentence(task_id: str, number: int, begin_ms: int, end_ms: int) -> str:
     sentence = {
-        "sentence_id": number + 1,
-        "begin_time": length_ms * number,
-        "end_time": length_ms * (number + 1),
-        "text": f"number {number}",
+        "sentence_id": number,
+        "begin_time": begin_ms,
+        "end_time": end_ms,
+        "text": f"this is what was said as number {number}",
         "heartbeat": False,
         "sentence_end": True,
         "words": [],
@@ -102,58 +124,59 @@ def _event(task_id: str, event: str, payload: object) -> str:
 
 
 class Worker:
-    """A gateway's only worker, and what it writes."""
+    """A gateway's only worker, what it writes, and a recorder of its only meeting."""
 
-    def __init__(self, gateway: GatewayProcess, provider: str, stand_in: StandIn) -> None:
-        self.address = gateway.address
-        self.provider = provider
+    def __init__(self, gateway: GatewayProcess, stand_in: StandIn) -> None:
+        self.stand_in = stand_in
+        self.utterances = 0
+        """Told so far."""
+        self._address = gateway.address
         self._pid = next(
             pid
             for pid in gateway.pids()
             if b"SANIC_WORKER_NAME=Sanic-Server" in Path(f"/proc/{pid}/environ").read_bytes()
         )
-        self._stand_in = stand_in
+
+    def recorder(self, provider: str) -> AbstractAsyncContextManager[Recorder]:
+        """The meeting's."""
+        return connect(
+            self._address,
+            session_id="long",
+            role="students",
+            query={"provider": provider, "transcripts": "true"},
+            on_frame=self._count,
+        )
 
     def written_bytes(self) -> int:
         """All so far, less what the stand-in got."""
         fields = dict(
             line.split(": ") for line in Path(f"/proc/{self._pid}/io").read_text().splitlines()
         )
-        return int(fields["wchar"]) - self._stand_in.received_bytes
+        return int(fields["wchar"]) - self.stand_in.received_bytes
 
-    async def per_chunk(self, marks: Sequence[int]) -> list[float]:
-        """Send chunks up to the last mark; bytes written for one, from each mark to the next."""
-        written: list[int] = []
-        async with connect(
-            self.address,
-            session_id=f"long-{self.provider}",
-            role="students",
-            query={"provider": self.provider},
-        ) as recorder:
-            await recorder.hello()
-            for mark in marks:
-                while recorder.last_seq < mark:
-                    await recorder.room(UNACKED)
-                    await recorder.chunk(_CHUNK)
-                await recorder.all_acked()
-                await self._heard(recorder)
-                written.append(self.written_bytes())
-        return [
-            (written[at + 1] - written[at]) / (marks[at + 1] - marks[at])
-            for at in range(len(marks) - 1)
-        ]
+    async def chunks(self, recorder: Recorder, until: int) -> int:
+        """Send chunks up to a number; what is written when they are stored."""
+        while recorder.last_seq < until:
+            await recorder.room(UNACKED)
+            await recorder.chunk(_CHUNK)
+        await recorder.all_acked()
+        return self.written_bytes()
 
-    async def _heard(self, recorder: Recorder) -> None:
-        """Wait until every sentence of the audio is an utterance."""
-        if self.provider == "dummy":
-            return
-        meeting = Meeting(f"http://{self.address}", recorder.session_id)
-        wanted = recorder.last_seq * SENTENCES_PER_S
-        async with asyncio.timeout(HEARD_WITHIN_S):
-            while (
-                await asyncio.to_thread(meeting.utterances, recorder.role, limit=1)
-            ).count < wanted:
-                await asyncio.sleep(0.1)
+    async def spoken(self, recorder: Recorder, count: int, per_s: int, apart_s: float) -> Mark:
+        """Send chunks until there are so many more utterances, and all of them are stored."""
+        self.stand_in.sentences_per_s = per_s
+        until = self.utterances + count
+        async with asyncio.timeout(SPOKEN_WITHIN_S):
+            while self.utterances < until:
+                recorder.check()
+                await recorder.chunk(_CHUNK)
+                await asyncio.sleep(apart_s)
+        await recorder.all_acked()
+        await asyncio.sleep(STILL_S)
+        return Mark(self.written_bytes(), recorder.last_seq, self.utterances)
+
+    def _count(self, frame: ServerFrame) -> None:
+        self.utterances += frame.type == "transcript" and frame.is_final
 
 
 @asynccontextmanager
@@ -170,21 +193,25 @@ async def worker_of(provider: str) -> AsyncIterator[Worker]:
             "ASR_WS_URL": f"ws://{HOST}:{port}/",
         }
         async with running(workers=1, environment=environment) as gateway:
-            yield Worker(gateway, provider, stand_in)
+            yield Worker(gateway, stand_in)
 
 
 async def measure(late: int, over: int) -> Growth:
     """Run both meetings, one after the other."""
-    async with worker_of("dummy") as worker:
-        early, _, later = await worker.per_chunk((EARLY, EARLY + over, late, late + over))
+    marks = (EARLY, EARLY + over, late, late + over)
+    async with worker_of("dummy") as worker, worker.recorder("dummy") as recorder:
+        written = [await worker.chunks(recorder, mark) for mark in marks]
+    early, later = ((written[at + 1] - written[at]) / over for at in (0, 2))
     chunk = Written(over=over, early_bytes=early, late_bytes=later)
-    seconds = [-(-each // SENTENCES_PER_S) for each in (EARLY, EARLY + over, late, late + over)]
-    async with worker_of("funasr") as worker:
-        early, _, later = await worker.per_chunk(seconds)
+    async with worker_of("funasr") as worker, worker.recorder("funasr") as recorder:
+        said = [await worker.spoken(recorder, EARLY, 1, APART_S)]
+        said.append(await worker.spoken(recorder, over, 1, APART_S))
+        said.append(await worker.spoken(recorder, late - worker.utterances, FILL_PER_S, FILL_S))
+        said.append(await worker.spoken(recorder, over, 1, APART_S))
     utterance = Written(
         over=over,
-        early_bytes=(early - chunk.early_bytes) / SENTENCES_PER_S,
-        late_bytes=(later - chunk.late_bytes) / SENTENCES_PER_S,
+        early_bytes=said[1].per_utterance(said[0], chunk.early_bytes),
+        late_bytes=said[3].per_utterance(said[2], chunk.late_bytes),
     )
     return Growth(late=late, chunk=chunk, utterance=utterance)
 
@@ -206,7 +233,7 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--late", type=int, default=10_000, help="default %(default)s")
-    parser.add_argument("--over", type=int, default=500, help="default %(default)s")
+    parser.add_argument("--over", type=int, default=300, help="default %(default)s")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
     growth = uvloop.run(measure(args.late, args.over))

@@ -289,16 +289,30 @@ class Recorder:
 
     async def all_acked(self, within_s: float = ANSWER_WITHIN_S) -> None:
         """Wait until every chunk that was sent has its ack."""
-        await self._until(lambda: not self.pending, "an ack of each chunk", within_s)
+        await self.until(lambda: not self.pending, "an ack of each chunk", within_s)
 
     async def room(self, most: int) -> None:
         """Wait until fewer than ``most`` chunks wait for their ack."""
-        await self._until(lambda: len(self.pending) < most, "acks", ANSWER_WITHIN_S)
+        await self.until(lambda: len(self.pending) < most, "acks", ANSWER_WITHIN_S)
+
+    async def until(
+        self, condition: Callable[[], bool], what: str, within_s: float = ANSWER_WITHIN_S
+    ) -> None:
+        """Wait until something holds, looking again after each frame; ``what`` is for errors."""
+        try:
+            async with asyncio.timeout(within_s):
+                while not condition():
+                    self.check()
+                    await self._changed.wait()
+        except TimeoutError:
+            raise Unanswered(
+                f"waited {within_s:g} s for {what}, which the gateway did not send"
+            ) from None
 
     async def close(self, reason: str = "client-close") -> None:
         """Say that the stream ends, and wait until the gateway has closed."""
         await self._send(Close(reason))
-        await self._until(lambda: self._has_ended, "the connection's end", CLOSE_WITHIN_S)
+        await self.until(lambda: self._has_ended, "the connection's end", CLOSE_WITHIN_S)
         if self._socket.close_code != 1000:
             raise self._disconnected()
 
@@ -345,19 +359,8 @@ class Recorder:
         await self._socket.send(_encode(frame), text=True)
 
     async def _answer(self, kind: str) -> ServerFrame:
-        await self._until(lambda: kind in self._latest, f"{kind!r}", ANSWER_WITHIN_S)
+        await self.until(lambda: kind in self._latest, f"{kind!r}", ANSWER_WITHIN_S)
         return self._latest[kind]
-
-    async def _until(self, condition: Callable[[], bool], what: str, within_s: float) -> None:
-        try:
-            async with asyncio.timeout(within_s):
-                while not condition():
-                    self.check()
-                    await self._changed.wait()
-        except TimeoutError:
-            raise Unanswered(
-                f"waited {within_s:g} s for {what}, which the gateway did not send"
-            ) from None
 
     def _disconnected(self) -> Disconnected:
         return Disconnected(f"the gateway closed the connection: {close_reason(self._socket)}")

@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from edge.demo.recorder import CHUNK_BYTES, Role, Stored
-from edge.demo.rest import Meeting
+from edge.demo.rest import Meeting, State
 from edge.meeting.keys import chunk_key, chunk_prefix, seq_of
 from edge.objects.interface import ObjectStore
 from edge.objects.opening import open_objects
@@ -30,6 +30,7 @@ from tests.support.server import Server, running
 WORKERS = 2
 SESSIONS = ("interview", "面试 1", "third")
 MOST_PAUSE_S = 1.5
+STILL_S = 0.5
 
 
 class Outcome(msgspec.Struct):
@@ -51,6 +52,7 @@ async def kills(count: int, seed: int, sessions: tuple[str, ...] = SESSIONS) -> 
                 await all_workers(server)
                 server.kill_worker(chance.choice(server.workers()))
         # The last one was killed just now: nobody has used what it left.
+        await until_still(server, sessions)
         faults = await compared(server, streamers)
         await asyncio.gather(*(streamer.finish() for streamer in streamers))
         faults += await compared(server, streamers)
@@ -85,6 +87,19 @@ async def streaming(streamers: list[Streamer]) -> AsyncIterator[None]:
     for error in ended:
         if not isinstance(error, asyncio.CancelledError):
             raise error if isinstance(error, BaseException) else AssertionError("it ended")
+
+
+async def until_still(server: Server, sessions: tuple[str, ...]) -> None:
+    """Wait until the chunks of clients that have left are stored: no figure moves any more."""
+    before: list[State] = []
+    async with asyncio.timeout(30):
+        while True:
+            meetings = [Meeting(server.url, session) for session in sessions]
+            now = [await asyncio.to_thread(meeting.state) for meeting in meetings]
+            if now == before:
+                return
+            before = now
+            await asyncio.sleep(STILL_S)
 
 
 async def compared(server: Server, streamers: list[Streamer]) -> list[str]:
