@@ -407,3 +407,24 @@ async def test_the_meeting_goes_on_after_finalize(server: Server, session: str) 
         assert done.status == 200
         assert (await client.chunk(2))["status"] == "stored"
         assert (await client.ask({"type": "hello"}))["ingest"]["last_seq"] == 2
+
+
+async def test_w20_an_object_store_that_fails_is_told_with_the_chunk_and_nothing_is_counted(
+    server: Server, session: str
+) -> None:
+    workshop = server.data_dir / "objects" / ".new"
+    away = workshop.with_name("away")
+    async with connected(server, session) as client:
+        await client.chunk(1)
+        workshop.rename(away)
+        try:
+            refused = await client.chunk(2)
+            assert (refused["type"], refused["seq"]) == ("error", 2)
+            assert refused["code"] == "objects_unavailable"
+            assert str(server.data_dir) not in refused["detail"]
+            assert (await client.chunk(1))["status"] == "duplicate"
+            status = await client.ask({"type": "status"})
+            assert (status["last_seq"], status["received_chunks"]) == (1, 1)
+        finally:
+            away.rename(workshop)
+        assert counters(await client.chunk(2)) == (2, 0, 1)
