@@ -66,7 +66,8 @@ class MeetingProtocol:
         url = parse_meeting_url(request.path, request.query)
         if isinstance(url, str):
             return _refusal(400, url)
-        provider = host.offer.aliases.get(url.provider, url.provider)
+        provider = url.provider.lower()
+        provider = host.offer.aliases.get(provider, provider)
         if provider and provider not in host.offer.available_providers:
             available = ", ".join(host.offer.available_providers)
             return _refusal(400, f"provider is one of {available}")
@@ -110,6 +111,8 @@ class MeetingReceiver:
         self._desk: Desk
         self._live: LiveRole | None = None
         self._look_s = 0.0
+        self._is_told = False
+        """Whether it is written that the meeting's recognizer is not there."""
         self._is_unheard = False
         """Whether chunks of it were stored while a newer socket had the role heard."""
         self._socket: Socket | None = None
@@ -290,11 +293,28 @@ class MeetingReceiver:
         known = self._meetings.recognition(provider)
         if not known.enabled or known.mode != "realtime":
             return
+        offer = self._host.offer
+        provider = offer.aliases.get(provider.lower(), provider.lower())
+        if provider and provider not in offer.available_providers:
+            self._unavailable(provider)
+            return
         live = LiveRole(self._host, self._meetings, self._desk, provider, self._tell)
         if problem := live.begin():
             self._repeats.note("a meeting is not recognized", reason=problem)
             return
         self._live = live
+
+    def _unavailable(self, provider: str) -> None:
+        """The meeting's recognizer was taken from the gateway after it had been chosen."""
+        if self._is_told:
+            return
+        self._is_told = True
+        self._meetings.progress.state(
+            self._url.session,
+            self._url.role,
+            "error",
+            f"the recognizer {provider} is not available",
+        )
 
     async def _is_free(self, live: LiveRole) -> bool:
         """Whether the newer socket has gone that had taken the role over from this one."""

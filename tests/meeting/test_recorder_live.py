@@ -15,6 +15,9 @@ import pytest
 import pytest_asyncio
 
 from edge.demo.recorder import CHUNK_BYTES, Recorder, Role, ServerFrame, connect
+from edge.meeting.book import PEOPLE, Book
+from edge.meeting.records import People
+from edge.session.store.opening import open_store
 from tests.asr.fakes.common import Fault
 from tests.asr.fakes.funasr_endpoint import KEY, FakeFunASR
 from tests.asr.support.tones import sentence, silence, tone
@@ -337,3 +340,16 @@ async def test_w17_a_wrong_key_is_not_tried_again_and_shows_in_the_state() -> No
             assert len(endpoint.connections) == tried
             await recorder.close()
         assert "sk-wrong" not in server.log
+
+
+async def test_a_recognizer_that_is_not_there_any_more_shows_in_the_state(stage: Stage) -> None:
+    """Its meeting chose it from a gateway that had it; chunks are stored all the same."""
+    location = str(stage.server.data_dir / "sessions.db")
+    async with open_store(location, "process") as store:
+        gone = People(provider="deepgram")
+        await Book(store).change(stage.session, PEOPLE, lambda people: gone)
+    async with stage.connect() as recorder:
+        await send(recorder, said("alpha"))
+        assert await until(stage.error, "the reason") == "the recognizer deepgram is not available"
+        await recorder.close()
+    assert (await stage.get("state"))["ingest_by_stream"]["teacher"]["last_seq"] == 3
