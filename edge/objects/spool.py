@@ -58,6 +58,7 @@ class SpooledStore(ObjectStore):
         self._wake = asyncio.Event()
         self._away_since: int | None = None
         """Progress of the spool when the store was found to be away."""
+        self._look_after_s = 0.0
         self._repeats = Repeats(_log)
 
     @property
@@ -131,13 +132,20 @@ class SpooledStore(ObjectStore):
             metadata=dict(metadata),
             body=body,
         )
-        verdict = await self._write(lambda db: table.append(db, operation, self._most_bytes))
+        verdict = await self._write(
+            lambda db: table.append(db, operation, self._most_bytes, self._path.parent)
+        )
         if verdict == "exists":
             raise ObjectExists(key)
         if verdict == "full":
             raise ObjectsUnavailable(
                 f"the object store is away, and the spool {self._path} is full: mend the store,"
                 " or raise EDGESCRIBE_SPOOL_MAX_BYTES"
+            )
+        if verdict == "no room":
+            raise ObjectsUnavailable(
+                f"the object store is away, and the disk of the spool {self._path} is full: mend"
+                " the store, or make room"
             )
         self._wake.set()
 
@@ -273,6 +281,8 @@ class SpooledStore(ObjectStore):
         progress, _ = await self._read(table.progress)
         if not self.away:
             self._away_since = progress
+            # What was refused is in the spool by then, so that something waits.
+            self._look_after_s = asyncio.get_running_loop().time() + LOOK_S
             _log.warning("objects go to the spool", reason=str(error))
 
     def _came_back(self) -> None:
@@ -282,7 +292,7 @@ class SpooledStore(ObjectStore):
 
     async def _look(self) -> None:
         """See whether another worker has carried something out, or nothing waits."""
-        if self._away_since is None:
+        if self._away_since is None or asyncio.get_running_loop().time() < self._look_after_s:
             return
         progress, is_due = await self._read(table.progress)
         if progress != self._away_since or not is_due:

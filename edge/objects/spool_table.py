@@ -7,6 +7,7 @@ number, so that whoever carried the old one out leaves the new one alone.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from pathlib import Path
@@ -19,9 +20,11 @@ OVERHEAD = 400
 _AT_ONCE_BYTES = 8 << 20
 """Bodies that are carried out together."""
 _BUSY_S = 5.0
+_KEPT_FREE_BYTES = 16 << 20
+"""On a disk that is full nothing could be forgotten either: that takes room in the journal."""
 
 Kind = Literal["put", "new", "remove"]
-Verdict = Literal["kept", "exists", "full"]
+Verdict = Literal["kept", "exists", "full", "no room"]
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS operation (
@@ -76,8 +79,8 @@ def prepare(path: Path) -> None:
         db.close()
 
 
-def append(db: sqlite3.Connection, operation: Operation, most_bytes: int) -> Verdict:
-    """Keep a body, in the place of what its key had."""
+def append(db: sqlite3.Connection, operation: Operation, most_bytes: int, folder: Path) -> Verdict:
+    """Keep a body, in the place of what its key had; ``folder`` is on the database's disk."""
     held = db.execute("SELECT kind, size FROM operation WHERE key = ?", (operation.key,)).fetchone()
     kind = operation.kind
     if held and kind == "new":
@@ -87,6 +90,9 @@ def append(db: sqlite3.Connection, operation: Operation, most_bytes: int) -> Ver
     (filled,) = db.execute("SELECT bytes FROM meter").fetchone()
     if filled - (held[1] if held else 0) + operation.size > most_bytes:
         return "full"
+    disk = os.statvfs(folder)
+    if disk.f_bavail * disk.f_frsize < _KEPT_FREE_BYTES + operation.size:
+        return "no room"
     _replace(db, held[1] if held else 0, kind, operation)
     return "kept"
 
@@ -207,8 +213,8 @@ def shrink(path: Path) -> None:
     """Give the disk space of what was carried out back."""
     db = connect(path)
     try:
-        db.execute("PRAGMA incremental_vacuum").fetchall()
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        # As a script: a single statement without columns would stop after the first page.
+        db.executescript("PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE);")
     finally:
         db.close()
 

@@ -19,6 +19,7 @@ from edge.session.store.interface import Draft
 from edge.session.store.opening import open_store
 from edge.session.store.sqlite import SqliteStore
 from tests.session.store.support.workers import line_of, lines_of, start_writer, tell
+from tests.support import disks
 
 DRAFT = [Draft("final", b"x")]
 
@@ -26,13 +27,8 @@ DRAFT = [Draft("final", b"x")]
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 4 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "edgescribe-test", str(folder)]
-    if subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("nothing may be mounted here")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    with disks.small_disk(tmp_path / "disk") as folder:
+        yield folder
 
 
 async def test_a_copy_taken_while_written_opens_with_a_new_epoch(tmp_path: Path) -> None:
