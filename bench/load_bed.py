@@ -67,7 +67,7 @@ class Bed:
         self.core = core
         """One of the gateway's."""
         self._trust = trust
-        self.workers = [pid for pid in gateway.pids() if _is_worker(pid)]
+        self.workers = [pid for pid in gateway.pids() if is_worker(pid)]
         """Their process ids."""
 
     def client(self) -> LoadClient:
@@ -146,7 +146,7 @@ def speech_packets(*, with_redundancy: bool) -> list[bytes]:
     return [payload for payload, _ in islice(frames, 65, 65 + LOOP_PACKETS)]
 
 
-def _is_worker(pid: int) -> bool:
+def is_worker(pid: int) -> bool:
     """Whether Sanic started this process to serve connections."""
     return b"SANIC_WORKER_NAME=Sanic-Server" in Path(f"/proc/{pid}/environ").read_bytes()
 

@@ -21,6 +21,7 @@ from contextlib import AsyncExitStack
 import msgspec
 import uvloop
 
+from bench.load_bed import is_worker, waited_s
 from edge.demo.capture import capture_of
 from edge.demo.gateway import HOST, GatewayProcess, cpu_s, running
 from edge.demo.latency import percentile
@@ -72,6 +73,8 @@ class MeetingLoad(msgspec.Struct, frozen=True, kw_only=True):
     poll_p99_ms: float
     cpu_percent: float
     """Of a core, all the gateway's processes."""
+    waited_percent: float
+    """Of the time, in which other programs kept a worker's loop from running; the mean."""
     client_late_ms: float
     """The longest a chunk was sent after it was due."""
 
@@ -138,9 +141,9 @@ async def measure(options: Options) -> MeetingLoad:
             _poll(gateway.port, number, clock, number / options.sessions * POLL_S)
             for number in range(options.sessions * options.polls)
         ]
-        counting = asyncio.create_task(_cpu_s(gateway, clock))
+        counting = asyncio.create_task(_used(gateway, clock))
         await asyncio.gather(*streams, *polls)
-        used_s = await counting
+        used = await counting
         await asyncio.gather(*(recorder.close() for recorder in recorders))
     return MeetingLoad(
         sessions=options.sessions,
@@ -154,7 +157,8 @@ async def measure(options: Options) -> MeetingLoad:
         max_ms=max(clock.acks_ms, default=0.0),
         polls=len(clock.polls_ms),
         poll_p99_ms=percentile(clock.polls_ms, 0.99),
-        cpu_percent=100 * used_s / options.seconds,
+        cpu_percent=100 * used.cpu_s / options.seconds,
+        waited_percent=100 * used.waited_s / options.seconds,
         client_late_ms=1000 * clock.late_s,
     )
 
@@ -224,12 +228,25 @@ async def _poll(port: int, number: int, clock: Clock, phase_s: float) -> None:
     await writer.wait_closed()
 
 
-async def _cpu_s(gateway: GatewayProcess, clock: Clock) -> float:
-    """CPU seconds of the gateway within the window."""
+class Used(msgspec.Struct, frozen=True):
+    """What processes took within the window, in seconds."""
+
+    cpu_s: float
+    waited_s: float
+    """For a core, a mean of the workers' main threads."""
+
+
+async def _used(gateway: GatewayProcess, clock: Clock) -> Used:
+    """What the gateway takes within the window."""
     await asyncio.sleep(clock.begins_s - time.perf_counter())
+    workers = [pid for pid in gateway.pids() if is_worker(pid)]
     before = {pid: cpu_s(pid) for pid in gateway.pids()}
+    waited = sum(map(waited_s, workers))
     await asyncio.sleep(clock.ends_s - time.perf_counter())
-    return sum(cpu_s(pid) - used for pid, used in before.items())
+    return Used(
+        sum(cpu_s(pid) - used for pid, used in before.items()),
+        (sum(map(waited_s, workers)) - waited) / max(1, len(workers)),
+    )
 
 
 def table(load: MeetingLoad) -> str:
@@ -246,7 +263,11 @@ def table(load: MeetingLoad) -> str:
             f" max {load.max_ms:.2f} ms over {load.chunks} chunks (limit of p99: {LIMIT_MS:g} ms)",
         ),
         ("request of the polls", f"p99 {load.poll_p99_ms:.2f} ms over {load.polls}"),
-        ("CPU of the gateway", f"{load.cpu_percent:.0f} % of a core"),
+        (
+            "CPU of the gateway",
+            f"{load.cpu_percent:.0f} % of a core; its workers were kept waiting for one"
+            f" {load.waited_percent:.0f} % of the time",
+        ),
         ("the client", f"was up to {load.client_late_ms:.1f} ms behind"),
     ]
     return "\n".join(f"{name:<24}{value}" for name, value in rows)

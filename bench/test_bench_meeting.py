@@ -29,7 +29,7 @@ def test_acks_and_polls_of_many_meetings_are_timed() -> None:
 
 
 def test_what_is_written_early_and_late_is_counted() -> None:
-    answer = printed("meeting_growth", "--late", "60", "--over", "40")
+    answer = printed("meeting_growth", "--late", "30", "--over", "6")
     growth = msgspec.json.decode(answer, type=Growth)
     assert growth.chunk.early_bytes > 32_000
     assert growth.utterance.early_bytes > 100
