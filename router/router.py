@@ -1,0 +1,206 @@
+"""The router: decides each request of a Sanic server and hands it to its service."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Iterable
+from time import perf_counter
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import structlog
+from sanic import HTTPResponse, Request, Sanic
+from sanic.config import Config
+from sanic.exceptions import PayloadTooLarge, SanicException
+from sanic.response import text
+
+from router import answers, metrics
+from router.answers import Answer
+from router.decision import Decider, Decision, DecisionSettings
+from router.errors import ConfigurationError
+from router.front import RoutedRequest
+from router.registry import Namespace
+from router.service import Service
+
+_log = structlog.get_logger("router")
+
+
+class RouterSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How the router answers; what it decides by is ``decision``."""
+
+    decision: DecisionSettings = DecisionSettings()
+    expose_errors: bool = False
+    """Whether the text of a service's error is shown to clients."""
+    idle_deadline_s: float = 300.0
+    """For a response in which nothing moves."""
+
+
+class Router:
+    """Routes to the services of some namespaces.
+
+    Served by any Sanic application whose protocol class has ``Routed`` mixed in and whose
+    ``ctx.router`` it is; ``app()`` makes one. Its methods belong to one event loop.
+    """
+
+    def __init__(
+        self, namespaces: Iterable[Namespace], settings: RouterSettings | None = None
+    ) -> None:
+        self.settings = settings or RouterSettings()
+        self.namespaces: dict[str, Namespace] = {}
+        for namespace in namespaces:
+            if self.namespaces.setdefault(namespace.name.lower(), namespace) is not namespace:
+                raise ConfigurationError(f"there are two namespaces called {namespace.name!r}")
+        self._decider: Decider[Service] = Decider(self.namespaces, self.settings.decision)
+
+    def app(self, name: str = "router") -> Sanic[Config, SimpleNamespace]:
+        """A Sanic application that serves nothing but this router.
+
+        Start it with ``protocol=RouterProtocol``.
+        """
+        config = Config(env_prefix="")
+        config.RESPONSE_TIMEOUT = self.settings.idle_deadline_s  # type: ignore[assignment]
+        config.ACCESS_LOG = False
+        config.MOTD = False
+        app: Sanic[Config, SimpleNamespace] = Sanic(
+            name, config=config, configure_logging=False, inspector=False
+        )
+        app.ctx.router = self
+        app.error_handler.add(SanicException, _unroutable)
+        app.add_route(_unrouted, "/")
+        app.register_listener(self._before_start, "before_server_start")
+        app.register_listener(self._before_stop, "before_server_stop")
+        return app
+
+    async def start(self) -> None:
+        """Start the services of all namespaces. Raises ``ServiceFailed``."""
+        for namespace in self.namespaces.values():
+            await namespace.start()
+
+    async def stop(self) -> None:
+        """Stop all services."""
+        for namespace in list(self.namespaces.values()):
+            await namespace.stop()
+
+    async def handle_request(self, request: RoutedRequest) -> None:
+        """Answer a request: by its service, or by the router itself."""
+        began_s = perf_counter()
+        decision = self._decider.decide(request.routing_head)
+        metrics.OVERHEAD.observe(perf_counter() - began_s)
+        answer = decision.answer
+        if answer is None and not request.retarget(decision):
+            decision.outcome, answer = "bad_request", answers.BAD_REQUEST
+        try:
+            if answer is not None:
+                request.exchange.refuse_body()
+                await _send(request, answer)
+            elif decision.found is not None:
+                await self._dispatch(request, decision, decision.found)
+        finally:
+            service = decision.service and self._decider.table.family(decision.service)
+            metrics.requests(decision.environment, service, decision.outcome).inc()
+
+    def failure(self, request: RoutedRequest, error: Exception) -> HTTPResponse:
+        """What a client is told of an error of a service."""
+        return _response(self._failed(request, error))
+
+    async def _dispatch(
+        self, request: RoutedRequest, decision: Decision[Service], service: Service
+    ) -> None:
+        limits = service.limits
+        exchange = request.exchange
+        if limits.max_concurrency is not None and service.in_flight >= limits.max_concurrency:
+            what = f"{limits.max_concurrency} requests at once"
+            await self._refuse(request, answers.over_limit(decision.service, what))
+            return
+        if limits.max_body is not None:
+            exchange.max_body = limits.max_body
+            if exchange.bytes_left > limits.max_body:
+                await self._refuse(request, answers.too_large(decision.service, limits.max_body))
+                return
+        request.failure = self.failure
+        wall_s = None
+        if limits.wall_ms is not None and not request.is_upgrade:
+            wall_s = limits.wall_ms / 1000
+        service.enter()
+        deadline = asyncio.timeout(wall_s)
+        try:
+            async with deadline:
+                await service.handle(request)
+        except Exception as error:
+            await self._end_badly(request, error, over_time=deadline.expired())
+        finally:
+            service.leave()
+
+    async def _end_badly(
+        self, request: RoutedRequest, error: Exception, *, over_time: bool
+    ) -> None:
+        """End a request that its service did not: with an answer, or with the connection's end."""
+        exchange, decision = request.exchange, request.decision
+        if exchange.has_begun:
+            if over_time:
+                decision.outcome = "over_limit"
+            else:
+                self._failed(request, error)
+            exchange.abort()
+        elif over_time:
+            limits = decision.found.limits if decision.found else None
+            what = f"{limits.wall_ms if limits else 0} ms"
+            await self._refuse(request, answers.over_limit(decision.service, what))
+        elif isinstance(error, PayloadTooLarge):
+            bound = exchange.max_body or int(exchange.request_max_size)
+            await self._refuse(request, answers.too_large(decision.service, bound))
+        else:
+            answer = self._failed(request, error)
+            exchange.refuse_body()
+            await _send(request, answer)
+
+    async def _refuse(self, request: RoutedRequest, answer: Answer) -> None:
+        request.decision.outcome = "over_limit"
+        request.exchange.refuse_body()
+        await _send(request, answer)
+
+    def _failed(self, request: RoutedRequest, error: Exception) -> Answer:
+        decision = request.decision
+        decision.outcome = "dispatch_error"
+        request_id = uuid.uuid4().hex
+        _log.error(
+            "Dispatch error",
+            service=decision.service,
+            environment=decision.environment,
+            request_id=request_id,
+            exc_info=error,
+        )
+        return answers.failed(str(error), request_id, expose=self.settings.expose_errors)
+
+    async def _before_start(self, app: Sanic[Any, Any]) -> None:
+        await self.start()
+
+    async def _before_stop(self, app: Sanic[Any, Any]) -> None:
+        await self.stop()
+
+
+def _response(answer: Answer) -> HTTPResponse:
+    headers = {}
+    if answer.retry_after_s is not None:
+        headers["retry-after"] = str(answer.retry_after_s)
+    return HTTPResponse(answer.body, answer.status, headers, answer.content_type)
+
+
+async def _send(request: RoutedRequest, answer: Answer) -> None:
+    response = request.exchange.respond(_response(answer))
+    await response.send(end_stream=True)
+
+
+def _unroutable(request: Request, error: Exception) -> HTTPResponse:
+    """The answer to what never became a request."""
+    status = error.status_code if isinstance(error, SanicException) else 500
+    if status == 400:
+        return _response(answers.BAD_REQUEST)
+    return text(str(error), status=status)
+
+
+async def _unrouted(request: Request) -> HTTPResponse:
+    """Sanic starts no application without a route; no request comes here."""
+    return text("Not Found", status=404)

@@ -1,0 +1,112 @@
+"""Services that are Sanic applications or blueprints in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from typing import Any, Final
+
+from sanic import Blueprint, HTTPResponse, Request, Sanic
+from sanic.exceptions import SanicException
+from sanic.handlers import ErrorHandler
+from sanic.http import Stage
+
+from router.errors import ServiceFailed
+from router.front import RoutedRequest
+from router.service import Limits, Service
+
+_numbers: Final = itertools.count(1)
+
+
+class SanicService(Service):
+    """A Sanic application, asked in the connection's own task, without HTTP between.
+
+    Its listeners of the server's start and stop run with the service's; those of the main process
+    do not. An error that it has no handler for is the router's to answer.
+    """
+
+    def __init__(
+        self,
+        app: Sanic[Any, Any] | Blueprint,
+        limits: Limits | None = None,
+        tags: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(limits, tags)
+        self._owned = isinstance(app, Blueprint)
+        if isinstance(app, Blueprint):
+            blueprint = app
+            app = Sanic(f"{blueprint.name}-{next(_numbers)}", configure_logging=False)
+            app.blueprint(blueprint)
+        self.app = app
+
+    async def start(self) -> None:
+        """Finish the application's routes and run its listeners."""
+        app = self.app
+        try:
+            if not app.router.finalized:
+                app.signalize(allow_fail_builtin=False)
+                app.finalize()
+            _leave_failures(app)
+            app.state.is_started = app.state.is_running = True
+            await self._announce("server.init.before")
+            await self._announce("server.init.after")
+        except Exception as error:
+            raise ServiceFailed(
+                f"the Sanic application {app.name!r} cannot start: {error}"
+            ) from error
+
+    async def stop(self) -> None:
+        """Run the application's listeners of the server's stop."""
+        await self._announce("server.shutdown.before", reverse=True)
+        await self._announce("server.shutdown.after", reverse=True)
+        for task in [*self.app.websocket_tasks, *self.app.tasks]:
+            task.cancel()
+        self.app.state.is_started = self.app.state.is_running = False
+        if self._owned:
+            Sanic.unregister_app(self.app)
+
+    async def handle(self, request: RoutedRequest) -> None:
+        """Hand the request to the application."""
+        exchange = request.exchange
+        request.app = self.app
+        exchange.request_max_size = self.app.config.REQUEST_MAX_SIZE
+        await self.app.handle_request(request)
+        if exchange.stage is Stage.RESPONSE:
+            raise ServiceFailed("the service failed within its response")
+        if exchange.stage is Stage.HANDLER and not exchange.upgrade_websocket:
+            raise ServiceFailed("Handler produced no response")
+
+    @property
+    def binding(self) -> Any:
+        """What the application keeps as ``app.ctx.binding``."""
+        return getattr(self.app.ctx, "binding", None)
+
+    async def _announce(self, event: str, *, reverse: bool = False) -> None:
+        await self.app.dispatch(
+            event,
+            fail_not_found=False,
+            reverse=reverse,
+            inline=True,
+            context={"app": self.app, "loop": asyncio.get_running_loop()},
+        )
+
+
+def _leave_failures(app: Sanic[Any, Any]) -> None:
+    """Let an error that the application does not answer itself reach the router.
+
+    Sanic would answer it with a page of its own. An application's own handlers stay, and so does
+    an error handler class that answers by itself.
+    """
+    handler = app.error_handler
+    if type(handler).default is not ErrorHandler.default or handler.lookup(Exception()):
+        return
+    handler.cached_handlers.pop((Exception, None), None)
+
+    def unhandled(request: Request, error: Exception) -> HTTPResponse:
+        if isinstance(error, SanicException):
+            return handler.default(request, error)
+        if not isinstance(request, RoutedRequest):
+            raise error
+        return request.failure(request, error)
+
+    handler.add(Exception, unhandled)
