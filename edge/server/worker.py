@@ -122,7 +122,9 @@ class Worker:
         loop = asyncio.get_running_loop()
 
         def on_signal(number: int, frame: FrameType | None) -> None:
-            loop.call_soon_threadsafe(self._begin_stop)
+            # One may come while the interpreter ends.
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._begin_stop)
 
         for number in STOP_SIGNALS:
             # Sanic's handler would stop the loop; the loop's own registry lets the second one kill.
