@@ -14,7 +14,13 @@ from urllib.parse import quote
 
 import msgspec
 
-from edge.errors import ObjectError, ObjectExists, ObjectMissing, SessionDeleted
+from edge.errors import (
+    ObjectError,
+    ObjectExists,
+    ObjectMissing,
+    ObjectsUnavailable,
+    SessionDeleted,
+)
 from edge.meeting import sequence
 from edge.meeting.book import INGEST, Book, Versioned
 from edge.meeting.keys import chunk_key, chunk_prefix, seq_of
@@ -56,6 +62,7 @@ class Desk:
         self._max_jump = max_jump
         self._turn = asyncio.Lock()
         self._known: Versioned[Ingest] | None = None
+        self._is_counted = False
 
     @property
     def ingest(self) -> Ingest:
@@ -65,7 +72,7 @@ class Desk:
     async def status(self) -> Ingest:
         """Where the role stands, whoever put down what."""
         async with self._turn:
-            if self._known is None:
+            if not self._is_counted:
                 with contextlib.suppress(ObjectError):
                     return (await self._count()).value
                 # The object store is away: what it may hold besides is counted later.
@@ -76,7 +83,7 @@ class Desk:
     async def has(self, seq: int) -> bool:
         """Whether a chunk is stored, as far as this worker knows."""
         async with self._turn:
-            known = self._known or await self._count()
+            known = self._known or await self._begin()
             return known.value.has(seq)
 
     async def repeat(self, seq: int) -> Taken:
@@ -108,7 +115,7 @@ class Desk:
             return msgspec.structs.replace(entered, sent_seq=max(entered.sent_seq, sent_seq))
 
         async with self._turn:
-            known = self._known or await self._count()
+            known = self._known or await self._begin()
             if sequence.judge(known.value, chunk.seq, self._max_jump) == "new":
                 known = await self._put(key, chunk, known)
             try:
@@ -140,6 +147,15 @@ class Desk:
                 await self._objects.put(key, chunk.pcm, metadata=metadata)
         return known
 
+    async def _begin(self) -> Versioned[Ingest]:
+        """The record to go on from, though the object store may be away: what it may hold besides
+        is counted with the next status."""
+        try:
+            return await self._count()
+        except ObjectsUnavailable:
+            self._known = await self._book.look(self.session, INGEST[self.role])
+            return self._known
+
     async def _count(self) -> Versioned[Ingest]:
         """The record, with what a worker that died had stored and not counted."""
         known = await self._book.look(self.session, INGEST[self.role])
@@ -152,6 +168,7 @@ class Desk:
             return ingest
 
         self._known = await self._book.change(self.session, INGEST[self.role], enter, known)
+        self._is_counted = True
         return self._known
 
     async def _uncounted(self, ingest: Ingest) -> AsyncIterator[tuple[int, int]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -24,6 +25,9 @@ from botocore.exceptions import (
     ClientError,
     HTTPClientError,
     ParamValidationError,
+)
+from botocore.exceptions import (
+    ConnectionError as EndpointError,
 )
 from tenacity import (
     AsyncRetrying,
@@ -41,6 +45,7 @@ ATTEMPTS = 4
 FIRST_WAIT_S = 0.05
 LONGEST_WAIT_S = 1.0
 PARTS_AT_ONCE = 4
+MARK = "edgescribe-put"
 PAGE = 1000
 """The most keys that one list or one removal takes."""
 _LATER = frozenset(
@@ -59,7 +64,7 @@ _LATER = frozenset(
 """Codes that mean "not now", whatever the status beside them."""
 _KEYS = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
 """Codes that are about the access key, and not about what was asked."""
-_NETWORK = (HTTPClientError, aiohttp.ClientError, OSError)
+_NETWORK = (EndpointError, HTTPClientError, aiohttp.ClientError, OSError)
 
 T = TypeVar("T")
 _log = get_logger("edge.objects.s3")
@@ -141,26 +146,31 @@ class S3Store(ObjectStore):
     ) -> None:
         """In one request, or in parts when it is large; the parts appear together or not at all.
 
-        ``metadata`` is ASCII. A new object that an unanswered attempt stored is no other's.
+        ``metadata`` is ASCII. A mark is added to it, for a request that was carried out without an
+        answer is sent again, and a new object then finds itself.
         """
         target = {"Bucket": self._bucket, "Key": self._key(key)}
-        about = {"ContentType": content_type, "Metadata": dict(metadata), **self._encryption}
+        mark = secrets.token_hex(8)
+        about = {
+            "ContentType": content_type,
+            "Metadata": {**metadata, MARK: mark},
+            **self._encryption,
+        }
         condition = {"IfNoneMatch": "*"} if only_new else {}
-        try:
-            async with self._deadline(len(body)):
+        async with self._deadline(len(body)):
+            try:
                 if len(body) > self._settings.s3_part_bytes:
-                    attempts = await self._put_parts(target, about, condition, body)
+                    await self._put_parts(target, about, condition, body)
                 else:
-                    attempts = await self._tried(
+                    await self._ask(
                         lambda: self._client.put_object(**target, **about, **condition, Body=body)
                     )
-        except _Held as held:
-            # An attempt before it may have been ours, stored without an answer.
-            if held.attempts == 1 or await self.get(key) != body:
-                raise ObjectExists(key) from None
-        else:
-            if attempts > 1:
-                _log.debug("an object was stored late", attempts=attempts)
+            except (_Held, ObjectMissing) as error:
+                if await self._mark(target) == mark:
+                    return
+                if isinstance(error, _Held):
+                    raise ObjectExists(key) from None
+                raise ObjectsUnavailable(f"{self._where} lost the parts of an object") from None
 
     async def get(self, key: str) -> bytes:
         async def read() -> bytes:
@@ -229,8 +239,7 @@ class S3Store(ObjectStore):
         about: dict[str, Any],
         condition: dict[str, str],
         body: bytes,
-    ) -> int:
-        """Store in parts; how often the last step was tried."""
+    ) -> None:
         begun = await self._ask(lambda: self._client.create_multipart_upload(**target, **about))
         upload = {**target, "UploadId": begun["UploadId"]}
         turns = asyncio.Semaphore(PARTS_AT_ONCE)
@@ -251,7 +260,7 @@ class S3Store(ObjectStore):
                     for number, begin in enumerate(range(0, len(body), size), 1)
                 ]
             sent = {"Parts": [part.result() for part in parts]}
-            return await self._tried(
+            await self._ask(
                 lambda: self._client.complete_multipart_upload(
                     **upload, **condition, MultipartUpload=sent
                 )
@@ -265,27 +274,22 @@ class S3Store(ObjectStore):
                 raise error.exceptions[0] from None
             raise
 
-    async def _ask(self, work: Callable[[], Awaitable[T]]) -> T:
-        """What ``work`` gives, asked for again while the service says "not now"."""
-        result: list[T] = []
-
-        async def keep() -> None:
-            result.append(await work())
-
+    async def _mark(self, target: dict[str, str]) -> str:
+        """The mark of the object that a key has."""
         try:
-            await self._tried(keep)
-        except _Held:
-            raise ObjectError(f"{self._where} does not meet a condition") from None
-        return result[0]
+            about = await self._ask(lambda: self._client.head_object(**target))
+        except ObjectMissing:
+            return ""
+        return str(about.get("Metadata", {}).get(MARK, ""))
 
-    async def _tried(self, work: Callable[[], Awaitable[Any]]) -> int:
-        """Do ``work``; how many attempts it took. Raises ``_Held`` when a key has an object.
+    async def _ask(self, work: Callable[[], Awaitable[T]]) -> T:
+        """What ``work`` gives, asked for again while the service says "not now".
 
-        No error keeps what a service wrote: only its codes are known to hold no keys.
+        Raises ``_Held`` when a key has an object, ``ObjectMissing`` when something has not. No
+        error keeps what a service wrote: only its codes are known to hold no keys.
         """
         if self._client is None:
             raise ObjectsUnavailable("the object store is closed")
-        attempts = 0
         try:
             async for attempt in AsyncRetrying(
                 stop=stop_after_attempt(ATTEMPTS),
@@ -294,10 +298,9 @@ class S3Store(ObjectStore):
                 reraise=True,
             ):
                 with attempt:
-                    attempts = attempt.retry_state.attempt_number
-                    await work()
+                    return await work()
         except ClientError as error:
-            raise self._refusal(error, attempts) from None
+            raise self._refusal(error) from None
         except _NETWORK as error:
             raise ObjectsUnavailable(
                 f"{self._where} cannot be reached ({type(error).__name__}): look at the network"
@@ -313,12 +316,12 @@ class S3Store(ObjectStore):
                 f"{self._where} cannot be asked ({type(error).__name__}): look at the settings"
                 " that begin with EDGESCRIBE_S3_"
             ) from None
-        return attempts
+        raise AssertionError("the last attempt raises")
 
-    def _refusal(self, error: ClientError, attempts: int) -> Exception:
+    def _refusal(self, error: ClientError) -> Exception:
         code, status = _code(error), _status(error)
         if status == 412 or code == "PreconditionFailed":
-            return _Held(attempts)
+            return _Held()
         if _may_pass(error):
             return ObjectsUnavailable(f"{self._where} answers {status} {code}")
         if status in (401, 403) or code in _KEYS:
@@ -327,7 +330,9 @@ class S3Store(ObjectStore):
                 " EDGESCRIBE_S3_SECRET_KEY, and at what that key may do"
             )
         if code == "NoSuchBucket" and error.operation_name != "HeadBucket":
-            return ObjectsUnavailable(f"{self._where} does not exist (any more)")
+            return ObjectsUnavailable(
+                f"{self._where} answers {status} {code}: it does not exist any more"
+            )
         if status == 404:
             return ObjectMissing("")
         return ObjectError(f"{self._where} refuses {error.operation_name}: {status} {code}")
@@ -335,9 +340,6 @@ class S3Store(ObjectStore):
 
 class _Held(Exception):
     """A condition was not met: the key has an object."""
-
-    def __init__(self, attempts: int) -> None:
-        self.attempts = attempts
 
 
 class _Deadline:

@@ -80,6 +80,19 @@ async def test_w20_an_outage_leaves_the_counters_and_the_chunk_can_come_again(
     assert brief(await at.take(chunk(2))) == ("stored", 2, 0, 0)
 
 
+async def test_acks_go_on_when_only_the_listing_of_objects_is_away(store: SessionStore) -> None:
+    """As with a spool: what a dead worker left is counted with a later status."""
+    shelf = Shelf()
+    shelf.bodies[chunk_key(SESSION, "teacher", 2)] = pcm(2)
+    at = desk(store, shelf)
+    shelf.is_listed = False
+    assert brief(await at.take(chunk(1))) == ("stored", 1, 0, 0)
+    assert (await at.status()).last_seq == 1
+    shelf.is_listed = True
+    assert (await at.status()).last_seq == 2
+    assert brief(await at.take(chunk(3))) == ("stored", 3, 0, 0)
+
+
 async def test_a_duplicate_does_not_need_the_object_store(store: SessionStore) -> None:
     shelf = Shelf()
     at = desk(store, shelf)

@@ -16,6 +16,7 @@ class Shelf(ObjectStore):
         self.bodies: dict[str, bytes] = {}
         self.metadata: dict[str, dict[str, str]] = {}
         self.is_away = False
+        self.is_listed = True
         self.hold = asyncio.Event()
         self.hold.set()
 
@@ -49,6 +50,8 @@ class Shelf(ObjectStore):
 
     async def find(self, prefix: str, after: str = "", limit: int = 1000) -> list[str]:
         self._answer()
+        if not self.is_listed:
+            raise ObjectsUnavailable("away")
         keys = sorted(key for key in self.bodies if key.startswith(prefix) and key > after)
         return keys[:limit]
 
