@@ -7,6 +7,7 @@ registered for them, or one of six answers of the router's own. It imports nothi
 
 from router.asgi import AsgiService
 from router.decision import DecisionSettings
+from router.deployments import Deployments, Entry, MemoryRegistry, RegistryStore, Stored
 from router.front import Routed, RouterProtocol
 from router.registry import Binding, Namespace
 from router.remote import RemoteService
@@ -19,8 +20,12 @@ __all__ = [
     "AsgiService",
     "Binding",
     "DecisionSettings",
+    "Deployments",
+    "Entry",
     "Limits",
+    "MemoryRegistry",
     "Namespace",
+    "RegistryStore",
     "RemoteService",
     "Routed",
     "Router",
@@ -28,5 +33,6 @@ __all__ = [
     "RouterSettings",
     "SanicService",
     "Service",
+    "Stored",
     "TableSettings",
 ]

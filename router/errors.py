@@ -17,6 +17,10 @@ class ConfigurationError(RouterError, ValueError):
     """A setting cannot be used; the message says which and what is allowed."""
 
 
+class NameTaken(ConfigurationError):
+    """A service of this name is deployed already, and replacing was not asked for."""
+
+
 class ServiceFailed(RouterError):
     """A service cannot be loaded, started or reached."""
 

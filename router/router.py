@@ -18,7 +18,10 @@ from sanic.response import text
 
 from router import answers, metrics
 from router.answers import Answer
+from router.asgi import AsgiService
 from router.decision import Decider, Decision, DecisionSettings
+from router.deploy_api import DeployApi
+from router.deployments import Deployments, RegistryStore
 from router.errors import ConfigurationError
 from router.front import RoutedRequest
 from router.registry import Namespace
@@ -52,6 +55,9 @@ class Router:
         for namespace in namespaces:
             if self.namespaces.setdefault(namespace.name.lower(), namespace) is not namespace:
                 raise ConfigurationError(f"there are two namespaces called {namespace.name!r}")
+        self._deployments: Deployments | None = None
+        self._deploy_api: DeployApi | None = None
+        self._deploy_service: Service | None = None
         self._decider: Decider[Service] = Decider(self.namespaces, self.settings.decision)
 
     def app(self, name: str = "router") -> Sanic[Config, SimpleNamespace]:
@@ -73,13 +79,40 @@ class Router:
         app.register_listener(self._before_stop, "before_server_stop")
         return app
 
+    def deploy_from(
+        self,
+        store: RegistryStore,
+        *,
+        admin_key: str = "",
+        admin_host: str = "",
+        admin_prefix: str = "/_deploy",
+    ) -> Deployments:
+        """Serve what a shared registry holds beside what is registered here.
+
+        With a key, the Deploy API answers under the prefix, on the one host or on any. Call it
+        before the start.
+        """
+        self._deployments = Deployments(store, self.namespaces)
+        if admin_key:
+            self._deploy_api = DeployApi(
+                self._deployments, admin_key, host=admin_host, prefix=admin_prefix
+            )
+            self._deploy_service = AsgiService(self._deploy_api)
+        return self._deployments
+
     async def start(self) -> None:
         """Start the services of all namespaces. Raises ``ServiceFailed``."""
         for namespace in self.namespaces.values():
             await namespace.start()
+        if self._deployments is not None:
+            await self._deployments.start()
 
     async def stop(self) -> None:
         """Stop all services."""
+        if self._deployments is not None:
+            await self._deployments.stop()
+        if self._deploy_service is not None:
+            await self._deploy_service.stop()
         for namespace in list(self.namespaces.values()):
             await namespace.stop()
 
@@ -88,6 +121,9 @@ class Router:
         began_s = perf_counter()
         decision = self._decider.decide(request.routing_head)
         metrics.OVERHEAD.observe(perf_counter() - began_s)
+        if self._deploy_api is not None and self._deploy_api.matches(decision.host, decision.path):
+            decision.outcome, decision.answer = "ok", None
+            decision.service, decision.found = "deploy", self._deploy_service
         answer = decision.answer
         if answer is None and not request.retarget(decision):
             decision.outcome, answer = "bad_request", answers.BAD_REQUEST

@@ -16,6 +16,8 @@ from router.front import RoutedRequest
 from router.service import Limits, Service
 
 _numbers: Final = itertools.count(1)
+_uses: Final[dict[Sanic[Any, Any], int]] = {}
+"""How many services each application is at the moment: replaced by itself, it goes on."""
 
 
 class SanicService(Service):
@@ -42,6 +44,9 @@ class SanicService(Service):
     async def start(self) -> None:
         """Finish the application's routes and run its listeners."""
         app = self.app
+        _uses[app] = _uses.get(app, 0) + 1
+        if _uses[app] > 1:
+            return
         try:
             if not app.router.finalized:
                 app.signalize(allow_fail_builtin=False)
@@ -51,12 +56,15 @@ class SanicService(Service):
             await self._announce("server.init.before")
             await self._announce("server.init.after")
         except Exception as error:
+            _released(app)
             raise ServiceFailed(
                 f"the Sanic application {app.name!r} cannot start: {error}"
             ) from error
 
     async def stop(self) -> None:
         """Run the application's listeners of the server's stop."""
+        if not _released(self.app):
+            return
         await self._announce("server.shutdown.before", reverse=True)
         await self._announce("server.shutdown.after", reverse=True)
         for task in [*self.app.websocket_tasks, *self.app.tasks]:
@@ -89,6 +97,15 @@ class SanicService(Service):
             inline=True,
             context={"app": self.app, "loop": asyncio.get_running_loop()},
         )
+
+
+def _released(app: Sanic[Any, Any]) -> bool:
+    """One service less uses an application; whether it was the last."""
+    _uses[app] = _uses.get(app, 1) - 1
+    if _uses[app]:
+        return False
+    del _uses[app]
+    return True
 
 
 def _leave_failures(app: Sanic[Any, Any]) -> None:
