@@ -78,7 +78,12 @@ class Seaweed:
         weed = shutil.which("weed", path=str(Path(sys.executable).parent)) or "weed"
         command = [
             *(weed, "server", f"-dir={self.folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
-            *("-master.volumeSizeLimitMB=64", "-master.telemetry=false", "-volume.max=20"),
+            *(
+                "-master.volumeSizeLimitMB=64",
+                "-master.telemetry=false",
+                "-volume.max=20",
+                "-master.electionTimeout=1s",
+            ),
             *(
                 "-filer",
                 "-s3",
