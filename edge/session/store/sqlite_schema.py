@@ -56,7 +56,8 @@ def connect(path: Path, durability: Durability) -> sqlite3.Connection:
     connection.execute(f"PRAGMA synchronous={'FULL' if durability == 'full' else 'NORMAL'}")
     connection.execute("PRAGMA wal_autocheckpoint=4000")
     connection.execute("PRAGMA journal_size_limit=67108864")
-    connection.execute("PRAGMA cache_size=-16000")
+    # What is appended to are the last pages of few sessions; more would fill up with old ones.
+    connection.execute("PRAGMA cache_size=-2000")
     return connection
 
 
