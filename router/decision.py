@@ -107,6 +107,11 @@ class Decider(Generic[ServiceT]):
                     f"there is no namespace for the environment {name!r}; there are: {known}"
                 )
 
+    @property
+    def trusts_proxies(self) -> bool:
+        """Whether what a proxy tells may count at all."""
+        return bool(self._trusted)
+
     def decide(self, head: RequestHead) -> Decision[ServiceT]:
         """Never raises, whatever the head holds."""
         authority: str | None = None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from httptools import HttpParserInvalidURLError, parse_url
 from sanic import HTTPResponse, Request
+from sanic.compat import Header
 from sanic.exceptions import BadURL, PayloadTooLarge, URITooLong
 from sanic.http import Http, Stage
 from sanic.server.protocols.websocket_protocol import WebSocketProtocol
@@ -37,37 +38,52 @@ class RoutedRequest(Request):
     failure: Callable[[RoutedRequest, Exception], HTTPResponse]
     """The router's answer to an error of the service, written down and counted."""
 
-    def __init__(self, url_bytes: bytes, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        url_bytes: bytes,
+        headers: Header,
+        version: str,
+        method: str,
+        transport: Any,
+        app: Any,
+        head: bytes = b"",
+        stream_id: int = 0,
+    ) -> None:
         try:
-            super().__init__(url_bytes, *args, **kwargs)
+            Request.__init__(
+                self, url_bytes, headers, version, method, transport, app, head, stream_id
+            )
         except (BadURL, URITooLong):
-            super().__init__(b"*", *args, **kwargs)
+            Request.__init__(self, b"*", headers, version, method, transport, app, head, stream_id)
             self.raw_url = url_bytes
 
-    @property
-    def routing_head(self) -> RequestHead:
-        """What the decision is made of."""
+    def routing_head(self, *, with_proxy: bool) -> RequestHead:
+        """What the decision is made of; what a proxy tells only if it may count."""
         headers = self.headers
-        peer = self.transport.get_extra_info("peername") if self.transport else None
+        hosts = [host.strip(BLANKS) for host in headers.getall("host", ())]
+        target = self.raw_url.decode("ascii")
+        if not with_proxy:
+            return RequestHead(self.method, target, hosts, self.version)
         return RequestHead(
             self.method,
-            self.raw_url.decode("ascii"),
-            [host.strip(BLANKS) for host in headers.getall("host", ())],
+            target,
+            hosts,
             self.version,
             headers.get("x-forwarded-host"),
             headers.get("forwarded"),
-            peer[0] if isinstance(peer, tuple) else None,
+            self.conn_info.client_ip if self.conn_info else None,
         )
 
     def retarget(self, decision: Decision[Service]) -> bool:
         """Show the service the path of the decision; False when it is none that can be read."""
         self.decision = decision
         target = (decision.path + decision.query).encode("ascii")
-        if target != self.raw_url or target == b"*":
-            try:
-                self._parsed_url = parse_url(target)
-            except HttpParserInvalidURLError:
-                return target == b"*"
+        if target == self.raw_url and self._parsed_url.path == decision.path.encode("ascii"):
+            return True
+        try:
+            self._parsed_url = parse_url(target)
+        except HttpParserInvalidURLError:
+            return target == b"*"
         return True
 
     @property
@@ -89,15 +105,14 @@ class RoutedHttp(Http):
 
     __slots__ = ("max_body",)
 
-    def init_for_request(self) -> None:
-        """Forget the bound of the last request."""
-        super().init_for_request()  # type: ignore[no-untyped-call]
-        self.max_body: int | None = None
+    max_body: int | None
+    """Of the request's service; unset before the first one."""
 
     async def read(self) -> bytes | None:
         """The next piece of the request's body; raises ``PayloadTooLarge`` past the bound."""
         data = await super().read()
-        if self.max_body is not None and (self.request_bytes or 0) > self.max_body:
+        max_body = getattr(self, "max_body", None)
+        if max_body is not None and (self.request_bytes or 0) > max_body:
             self.keep_alive = False
             raise PayloadTooLarge("the request's body is larger than the service takes")
         return data

@@ -59,6 +59,7 @@ class Router:
         self._deploy_api: DeployApi | None = None
         self._deploy_service: Service | None = None
         self._decider: Decider[Service] = Decider(self.namespaces, self.settings.decision)
+        self._with_proxy = self._decider.trusts_proxies
 
     def app(self, name: str = "router") -> Sanic[Config, SimpleNamespace]:
         """A Sanic application that serves nothing but this router.
@@ -119,7 +120,7 @@ class Router:
     async def handle_request(self, request: RoutedRequest) -> None:
         """Answer a request: by its service, or by the router itself."""
         began_s = perf_counter()
-        decision = self._decider.decide(request.routing_head)
+        decision = self._decider.decide(request.routing_head(with_proxy=self._with_proxy))
         metrics.OVERHEAD.observe(perf_counter() - began_s)
         if self._deploy_api is not None and self._deploy_api.matches(decision.host, decision.path):
             decision.outcome, decision.answer = "ok", None
@@ -150,22 +151,23 @@ class Router:
             what = f"{limits.max_concurrency} requests at once"
             await self._refuse(request, answers.over_limit(decision.service, what))
             return
-        if limits.max_body is not None:
-            exchange.max_body = limits.max_body
-            if exchange.bytes_left > limits.max_body:
-                await self._refuse(request, answers.too_large(decision.service, limits.max_body))
-                return
+        exchange.max_body = limits.max_body
+        if limits.max_body is not None and exchange.bytes_left > limits.max_body:
+            await self._refuse(request, answers.too_large(decision.service, limits.max_body))
+            return
         request.failure = self.failure
-        wall_s = None
-        if limits.wall_ms is not None and not request.is_upgrade:
-            wall_s = limits.wall_ms / 1000
+        deadline: asyncio.Timeout | None = None
         service.enter()
-        deadline = asyncio.timeout(wall_s)
         try:
-            async with deadline:
+            if limits.wall_ms is None or request.is_upgrade:
                 await service.handle(request)
+            else:
+                deadline = asyncio.timeout(limits.wall_ms / 1000)
+                async with deadline:
+                    await service.handle(request)
         except Exception as error:
-            await self._end_badly(request, error, over_time=deadline.expired())
+            over_time = deadline is not None and deadline.expired()
+            await self._end_badly(request, error, over_time=over_time)
         finally:
             service.leave()
 

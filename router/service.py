@@ -31,8 +31,8 @@ class Service(ABC):
         self.limits = limits or Limits()
         self.tags = tags
         self.in_flight = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._idle: asyncio.Event | None = None
+        """Asked for while something is in flight."""
 
     async def start(self) -> None:  # noqa: B027
         """Make ready for the first request. Raises ``ServiceFailed``."""
@@ -56,14 +56,16 @@ class Service(ABC):
     def enter(self) -> None:
         """One more request is in flight."""
         self.in_flight += 1
-        self._idle.clear()
 
     def leave(self) -> None:
         """One request less is in flight."""
         self.in_flight -= 1
-        if not self.in_flight:
+        if not self.in_flight and self._idle is not None:
             self._idle.set()
 
     async def drained(self) -> None:
         """Wait until nothing is in flight."""
-        await self._idle.wait()
+        while self.in_flight:
+            self._idle = self._idle or asyncio.Event()
+            self._idle.clear()
+            await self._idle.wait()
