@@ -163,7 +163,6 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="er
 
 encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Frame).decode
-_decode_any = msgspec.json.Decoder().decode
 
 
 def parse(text: bytes) -> Frame:
@@ -172,8 +171,8 @@ def parse(text: bytes) -> Frame:
         return _decode(text)
     except msgspec.ValidationError:
         raise FrameRefused("bad_frame", "a frame is a JSON object with a type") from None
-    except msgspec.DecodeError:
-        raise FrameRefused("bad_json", "a text frame is JSON") from None
+    except (msgspec.DecodeError, RecursionError):
+        raise FrameRefused("bad_json", "a text frame is JSON, and not nested deeply") from None
 
 
 def parse_binary(data: bytes, now_ms: float) -> Sound:
