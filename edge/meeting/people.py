@@ -12,7 +12,16 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta
 
-from edge.meeting.records import Capture, Captures, CaptureState, People, Person, Role, iso
+from edge.meeting.records import (
+    ROLES,
+    Capture,
+    Captures,
+    CaptureState,
+    People,
+    Person,
+    Role,
+    iso,
+)
 
 _PRIORITY: tuple[CaptureState, ...] = ("recovering", "running", "failed", "idle")
 
@@ -46,7 +55,7 @@ def parse_roster(value: object) -> tuple[Person, ...]:
 
 
 def tell(people: People, told: Told) -> People:
-    """The people after a ``hello`` or ``config``."""
+    """The people after a ``hello`` or ``config``; the same ones when it says nothing new."""
     config = dict(people.config)
     interviewer = _text(told.interviewer_name)
     teams = _text(told.teams_interviewer_name) or interviewer
@@ -54,12 +63,14 @@ def tell(people: People, told: Told) -> People:
         config["interviewer_name"] = interviewer
     if teams:
         config["teams_interviewer_name"] = teams
-    return People(
+    changed = People(
         config=config,
         roster=parse_roster(told.teams_participants) or people.roster,
         provider=_text(told.provider) or people.provider,
-        updated_at=iso(),
+        updated_at=people.updated_at,
     )
+    is_known = people.updated_at is not None and changed == people
+    return people if is_known else msgspec.structs.replace(changed, updated_at=iso())
 
 
 def capture_problem(payload: Mapping[str, object]) -> str | None:
@@ -71,7 +82,7 @@ def capture_problem(payload: Mapping[str, object]) -> str | None:
 
 
 def capture(captures: Captures, role: Role, payload: Mapping[str, object]) -> Captures:
-    """The captures after a ``capture_status`` of one role."""
+    """The captures after a ``capture_status`` of one role; the same when nothing has changed."""
     changed = msgspec.structs.replace(captures, **{role: _patched(captures.of(role), payload)})
     both = (changed.teacher.capture_state, changed.students.capture_state)
     mixed = msgspec.structs.replace(
@@ -79,13 +90,20 @@ def capture(captures: Captures, role: Role, payload: Mapping[str, object]) -> Ca
         capture_state=next(state for state in _PRIORITY if state in both),
         echo_suppressed_chunks=changed.teacher.echo_suppressed_chunks,
         echo_suppression_recent_rate=changed.teacher.echo_suppression_recent_rate,
-        updated_at=iso(),
     )
-    return msgspec.structs.replace(changed, mixed=mixed)
+    changed = msgspec.structs.replace(changed, mixed=mixed)
+    now = iso()
+    for name in ROLES:
+        new = changed.of(name)
+        is_first = name == role and new.updated_at is None
+        if is_first or new != captures.of(name):
+            new = msgspec.structs.replace(new, updated_at=now)
+            changed = msgspec.structs.replace(changed, **{name: new})
+    return captures if changed == captures else changed
 
 
 def _patched(old: Capture, payload: Mapping[str, object]) -> Capture:
-    changes: dict[str, object] = {"updated_at": iso()}
+    changes: dict[str, object] = {}
     if state := _text(payload.get("capture_state")):
         changes["capture_state"] = state
     for name in ("last_recover_at", "last_recover_error"):

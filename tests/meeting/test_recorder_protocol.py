@@ -155,10 +155,13 @@ async def test_w23_binary_frames_and_a_short_last_chunk(server: Server, session:
 
 async def test_nothing_that_is_no_frame_closes_the_socket(server: Server, session: str) -> None:
     async with connected(server, session) as client:
-        for text in ("null", "5", '"x"', "[]", "{", "", "{}", '{"type":"nonsense"}', '{"type":5}'):
+        deep = '{"type":"hello","teams_participants":' + "[" * 5000 + "]" * 5000 + "}"
+        bad = ("null", "5", '"x"', "[]", "{", "", "{}", '{"type":"nonsense"}', '{"type":5}', deep)
+        for text in bad:
             await client.socket.send(text)
             answer = await client.answer()
             assert answer["type"] == "error" and answer["detail"], text
+            assert answer["code"] != "internal", text
         assert (await client.ask({"type": "ping"}))["type"] == "pong"
 
 
@@ -270,6 +273,31 @@ async def test_capture_status_changes_what_it_names_and_mixed_follows(
     state = json.loads(server.get(f"/v1/sessions/{session}/state").body)
     mixed = state["capture_by_stream"]["mixed"]
     assert (mixed["capture_state"], mixed["echo_suppressed_chunks"]) == ("recovering", 5)
+
+
+async def test_w29_only_what_changed_is_stamped(server: Server, session: str) -> None:
+    async def stamps() -> tuple[str, Answer]:
+        answer = await asyncio.to_thread(server.get, f"/v1/sessions/{session}/state")
+        state = json.loads(answer.body)
+        captures = state["capture_by_stream"]
+        return state["updated_at"], {role: captures[role]["updated_at"] for role in captures}
+
+    running = {"type": "capture_status", "payload": {"capture_state": "running"}}
+    async with (
+        connected(server, session) as teacher,
+        connected(server, session, "students") as students,
+    ):
+        await teacher.ask({"type": "hello", "interviewer_name": "Bill"})
+        await teacher.ask(running)
+        updated_at, first = await stamps()
+        assert first["mixed"] == first["teacher"] == updated_at and first["students"] is None
+        await students.ask(running)
+        _, second = await stamps()
+        assert second == {**first, "students": second["students"]} and second["students"]
+        before = await stamps()
+        for again in (running, {"type": "hello", "interviewer_name": "Bill"}, {"type": "hello"}):
+            await teacher.ask(again)
+        assert await stamps() == before
 
 
 async def test_ping_is_answered_with_the_time(server: Server, session: str) -> None:
