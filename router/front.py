@@ -74,16 +74,19 @@ class RoutedRequest(Request):
             self.conn_info.client_ip if self.conn_info else None,
         )
 
-    def retarget(self, decision: Decision[Service]) -> bool:
-        """Show the service the path of the decision; False when it is none that can be read."""
+    def retarget(self, decision: Decision[Service], told: str) -> bool:
+        """Show the service the path of the decision; False when it is none that can be read.
+
+        ``told`` is the target as it came.
+        """
         self.decision = decision
-        target = (decision.path + decision.query).encode("ascii")
-        if target == self.raw_url and self._parsed_url.path == decision.path.encode("ascii"):
+        target = decision.path + decision.query
+        if target == told and self._parsed_url.path != b"*":
             return True
         try:
-            self._parsed_url = parse_url(target)
+            self._parsed_url = parse_url(target.encode("ascii"))
         except HttpParserInvalidURLError:
-            return target == b"*"
+            return target == "*"
         return True
 
     @property

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterable
 from time import perf_counter
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -23,11 +23,12 @@ from router.decision import Decider, Decision, DecisionSettings
 from router.deploy_api import DeployApi
 from router.deployments import Deployments, RegistryStore
 from router.errors import ConfigurationError
-from router.front import RoutedRequest
+from router.front import RoutedHttp, RoutedRequest
 from router.registry import Namespace
-from router.service import Service
+from router.service import Limits, Service
 
 _log = structlog.get_logger("router")
+observe_overhead: Final = metrics.OVERHEAD.observe
 
 
 class RouterSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,49 +121,35 @@ class Router:
     async def handle_request(self, request: RoutedRequest) -> None:
         """Answer a request: by its service, or by the router itself."""
         began_s = perf_counter()
-        decision = self._decider.decide(request.routing_head(with_proxy=self._with_proxy))
-        metrics.OVERHEAD.observe(perf_counter() - began_s)
-        if self._deploy_api is not None and self._deploy_api.matches(decision.host, decision.path):
+        head = request.routing_head(with_proxy=self._with_proxy)
+        decision = self._decider.decide(head)
+        observe_overhead(perf_counter() - began_s)
+        api = self._deploy_api
+        if api is not None and api.matches(decision.host, decision.path):
             decision.outcome, decision.answer = "ok", None
             decision.service, decision.found = "deploy", self._deploy_service
-        answer = decision.answer
-        if answer is None and not request.retarget(decision):
-            decision.outcome, answer = "bad_request", answers.BAD_REQUEST
-        try:
-            if answer is not None:
-                request.exchange.refuse_body()
-                await _send(request, answer)
-            elif decision.found is not None:
-                await self._dispatch(request, decision, decision.found)
-        finally:
-            service = decision.service and self._decider.table.family(decision.service)
-            metrics.requests(decision.environment, service, decision.outcome).inc()
-
-    def failure(self, request: RoutedRequest, error: Exception) -> HTTPResponse:
-        """What a client is told of an error of a service."""
-        return _response(self._failed(request, error))
-
-    async def _dispatch(
-        self, request: RoutedRequest, decision: Decision[Service], service: Service
-    ) -> None:
-        limits = service.limits
+        service = decision.found
         exchange = request.exchange
-        if limits.max_concurrency is not None and service.in_flight >= limits.max_concurrency:
-            what = f"{limits.max_concurrency} requests at once"
-            await self._refuse(request, answers.over_limit(decision.service, what))
-            return
-        exchange.max_body = limits.max_body
-        if limits.max_body is not None and exchange.bytes_left > limits.max_body:
-            await self._refuse(request, answers.too_large(decision.service, limits.max_body))
+        if service is not None and not request.retarget(decision, head.target):
+            decision.outcome, decision.answer = "bad_request", answers.BAD_REQUEST
+        elif service is not None and service.is_limited:
+            self._hold_to_limits(exchange, decision, service.limits)
+        else:
+            exchange.max_body = None
+        answer = decision.answer
+        if service is None or answer is not None:
+            exchange.refuse_body()
+            await _send(request, answer or answers.CONFIGURATION_ERROR)
+            self._count(decision)
             return
         request.failure = self.failure
         deadline: asyncio.Timeout | None = None
-        service.enter()
+        service.in_flight += 1
         try:
-            if limits.wall_ms is None or request.is_upgrade:
+            if service.limits.wall_ms is None or exchange.upgrade_websocket:
                 await service.handle(request)
             else:
-                deadline = asyncio.timeout(limits.wall_ms / 1000)
+                deadline = asyncio.timeout(service.limits.wall_ms / 1000)
                 async with deadline:
                     await service.handle(request)
         except Exception as error:
@@ -170,6 +157,29 @@ class Router:
             await self._end_badly(request, error, over_time=over_time)
         finally:
             service.leave()
+            self._count(decision)
+
+    def failure(self, request: RoutedRequest, error: Exception) -> HTTPResponse:
+        """What a client is told of an error of a service."""
+        return _response(self._failed(request, error))
+
+    def _hold_to_limits(
+        self, exchange: RoutedHttp, decision: Decision[Service], limits: Limits
+    ) -> None:
+        """Bound the request's body, or answer at once where the service is over a limit."""
+        exchange.max_body = limits.max_body
+        in_flight = decision.found.in_flight if decision.found else 0
+        if limits.max_concurrency is not None and in_flight >= limits.max_concurrency:
+            what = f"{limits.max_concurrency} requests at once"
+            decision.answer = answers.over_limit(decision.service, what)
+        elif limits.max_body is not None and exchange.bytes_left > limits.max_body:
+            decision.answer = answers.too_large(decision.service, limits.max_body)
+        if decision.answer is not None:
+            decision.outcome = "over_limit"
+
+    def _count(self, decision: Decision[Service]) -> None:
+        service = decision.service and self._decider.table.family(decision.service)
+        metrics.requests(decision.environment, service, decision.outcome).inc()
 
     async def _end_badly(
         self, request: RoutedRequest, error: Exception, *, over_time: bool

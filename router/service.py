@@ -29,6 +29,7 @@ class Service(ABC):
 
     def __init__(self, limits: Limits | None = None, tags: tuple[str, ...] = ()) -> None:
         self.limits = limits or Limits()
+        self.is_limited = self.limits != Limits()
         self.tags = tags
         self.in_flight = 0
         self._idle: asyncio.Event | None = None
