@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from typing import Literal
 from urllib.parse import quote
@@ -29,6 +30,9 @@ from edge.objects.interface import ObjectStore
 from edge.session.store.interface import SessionStore
 
 PAGE = 1000
+COUNTED_WITHIN_S = 0.5
+"""A worker that lives counts what it has stored long before."""
+LOOK_S = 0.02
 
 
 class Chunk(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,10 +145,22 @@ class Desk:
         try:
             await self._objects.put(key, chunk.pcm, metadata=metadata, only_new=True)
         except ObjectExists:
-            known = await self._book.look(self.session, INGEST[self.role])
+            known = await self._counted(key, chunk)
             if not known.value.has(chunk.seq):
                 # Left by one that died, or lost the store, before it was counted.
                 await self._objects.put(key, chunk.pcm, metadata=metadata)
+        return known
+
+    async def _counted(self, key: str, chunk: Chunk) -> Versioned[Ingest]:
+        """The record once whoever stored other audio under this number has counted it, if soon."""
+        give_up_s = time.monotonic() + COUNTED_WITHIN_S
+        known = await self._book.look(self.session, INGEST[self.role])
+        while not known.value.has(chunk.seq) and time.monotonic() < give_up_s:
+            with contextlib.suppress(ObjectMissing):
+                if await self._objects.get(key) == chunk.pcm:
+                    break
+            await asyncio.sleep(LOOK_S)
+            known = await self._book.look(self.session, INGEST[self.role])
         return known
 
     async def _begin(self) -> Versioned[Ingest]:

@@ -134,6 +134,31 @@ async def test_a_chunk_that_another_worker_stored_with_other_audio_is_kept(
     assert list(shelf.bodies.values()) == [pcm(1)]
 
 
+async def test_w3_who_is_told_stored_has_its_own_audio_stored(store: SessionStore) -> None:
+    """Two recorders of one role that number alike, on two workers."""
+    shelf = Shelf()
+    workers = [desk(store, shelf) for _ in range(3)]
+    for worker in workers:
+        await worker.status()
+    for seq in range(1, 21):
+        bodies = [bytes([number]) * CHUNK_BYTES for number in range(len(workers))]
+        taken = await asyncio.gather(
+            *(each.take(chunk(seq, body)) for each, body in zip(workers, bodies, strict=True))
+        )
+        told = [each.status for each in taken]
+        assert told.count("stored") == 1
+        assert shelf.bodies[taken[0].key] == bodies[told.index("stored")]
+
+
+async def test_a_chunk_left_uncounted_gives_way_to_what_comes_now(store: SessionStore) -> None:
+    shelf = Shelf()
+    at = desk(store, shelf)
+    await at.status()
+    shelf.bodies[chunk_key(SESSION, "teacher", 1)] = pcm(7)
+    assert brief(await at.take(chunk(1))) == ("stored", 1, 0, 0)
+    assert shelf.bodies == {chunk_key(SESSION, "teacher", 1): pcm(1)}
+
+
 async def test_what_a_dead_worker_stored_and_did_not_count_is_counted(
     store: SessionStore,
 ) -> None:
