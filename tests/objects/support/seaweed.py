@@ -78,20 +78,11 @@ class Seaweed:
         weed = shutil.which("weed", path=str(Path(sys.executable).parent)) or "weed"
         command = [
             *(weed, "server", f"-dir={self.folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
-            *(
-                "-master.volumeSizeLimitMB=64",
-                "-master.telemetry=false",
-                "-volume.max=20",
-                "-master.electionTimeout=1s",
-            ),
-            *(
-                "-filer",
-                "-s3",
-                "-s3.port.iceberg=0",
-                f"-s3.port={self.port}",
-                f"-s3.port.grpc={free_port()}",
-            ),
-            f"-s3.config={identities}",
+            *("-master.volumeSizeLimitMB=64", "-volume.max=20", "-master.telemetry=false"),
+            *("-master.electionTimeout=1s", "-filer", "-s3", f"-s3.config={identities}"),
+            *(f"-s3.port={self.port}", f"-s3.port.grpc={free_port()}"),
+            # Doors that have fixed ports.
+            *("-s3.port.iceberg=0", "-s3.port.lance=0"),
             *self.options,
         ]
         log = (self.folder / "log").open("ab")
@@ -99,8 +90,7 @@ class Seaweed:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
         until = time.monotonic() + START_WITHIN_S
         while not self._answers():
-            assert self.process.poll() is None, (self.folder / "log").read_text()[-2000:]
-            assert time.monotonic() < until, "SeaweedFS does not start"
+            assert self.process.poll() is None and time.monotonic() < until, self._said()
             time.sleep(LOOK_S)
 
     def ready(self) -> None:
@@ -121,7 +111,8 @@ class Seaweed:
                 client.put_object(Bucket=BUCKET, Key="probe", Body=b"probe")
                 break
             except (BotoCoreError, ClientError):
-                assert time.monotonic() < until, "SeaweedFS takes no objects"
+                lives = self.process is not None and self.process.poll() is None
+                assert lives and time.monotonic() < until, self._said()
                 time.sleep(LOOK_S)
         client.close()
 
@@ -140,6 +131,9 @@ class Seaweed:
     def thaw(self) -> None:
         assert self.process is not None
         self.process.send_signal(signal.SIGCONT)
+
+    def _said(self) -> str:
+        return (self.folder / "log").read_text()[-2000:]
 
     def _answers(self) -> bool:
         with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1.0):
