@@ -133,6 +133,7 @@ class AsgiService(Service):
                 "target": request.raw_url,
                 "service": decision.service,
                 "environment": decision.environment,
+                "namespace": request.namespace if decision.environment else None,
             },
         }
 

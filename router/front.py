@@ -8,11 +8,10 @@ of ``sanic.http.Http``.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from httptools import HttpParserInvalidURLError, parse_url
-from sanic import HTTPResponse, Request
+from sanic import Request
 from sanic.compat import Header
 from sanic.exceptions import BadURL, PayloadTooLarge, URITooLong
 from sanic.http import Http, Stage
@@ -21,6 +20,8 @@ from sanic.server.protocols.websocket_protocol import WebSocketProtocol
 from router.decision import Decision, RequestHead
 
 if TYPE_CHECKING:
+    from router.registry import Namespace
+    from router.router import Router
     from router.service import Service
 
 BLANKS = " \t"
@@ -32,11 +33,10 @@ class RoutedRequest(Request):
     ``raw_url`` stays what the client sent; ``path`` becomes the normalised one.
     """
 
-    __slots__ = ("decision", "failure")
+    __slots__ = ("decision", "router")
 
     decision: Decision[Service]
-    failure: Callable[[RoutedRequest, Exception], HTTPResponse]
-    """The router's answer to an error of the service, written down and counted."""
+    router: Router
 
     def __init__(
         self,
@@ -88,6 +88,11 @@ class RoutedRequest(Request):
         except HttpParserInvalidURLError:
             return target == "*"
         return True
+
+    @property
+    def namespace(self) -> Namespace:
+        """The services beside the one that is asked: ``namespace.get("queue")`` calls another."""
+        return self.router.namespaces[self.decision.environment.lower()]
 
     @property
     def exchange(self) -> RoutedHttp:
@@ -143,6 +148,7 @@ class RoutedHttp(Http):
             self.request_body = None
             self.keep_alive = False
         else:
+            self.max_body = None
             self.request_max_size = MAX_REFUSED_BODY
 
     def let_go(self) -> tuple[asyncio.Transport, bytes]:

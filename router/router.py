@@ -142,7 +142,7 @@ class Router:
             await _send(request, answer or answers.CONFIGURATION_ERROR)
             self._count(decision)
             return
-        request.failure = self.failure
+        request.router = self
         deadline: asyncio.Timeout | None = None
         service.in_flight += 1
         try:

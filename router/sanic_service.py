@@ -124,6 +124,6 @@ def _leave_failures(app: Sanic[Any, Any]) -> None:
             return handler.default(request, error)
         if not isinstance(request, RoutedRequest):
             raise error
-        return request.failure(request, error)
+        return request.router.failure(request, error)
 
     handler.add(Exception, unhandled)

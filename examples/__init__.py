@@ -1,0 +1,1 @@
+"""Three small services for the router; ``docs/router.md`` walks through them."""
