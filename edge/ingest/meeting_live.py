@@ -365,7 +365,7 @@ class LiveRole:
             latency_ms=line.latency_ms,
             model=line.model,
         )
-        return utterance(self._desk.session, self._desk.role, final)
+        return utterance(self._desk.session, self._desk.role, final, round(time.time() * 1000))
 
 
 def _measured(terms: LiveTerms, track: LiveTrack, transcript: Transcript) -> Measured:

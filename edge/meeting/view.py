@@ -45,8 +45,11 @@ def role_of(entry: Entry) -> Role | None:
     return parse_role(name) if name in ROLES else None
 
 
-def utterance(session: str, role: Role, final: FinalEntry) -> Utterance:
-    """A final as REST gives it; its numbers are those of the chunks that hold it."""
+def utterance(session: str, role: Role, final: FinalEntry, at_ms: int) -> Utterance:
+    """A final as REST gives it; its numbers are those of the chunks that hold it.
+
+    ``at_ms``: when it became final, unix time.
+    """
     start_seq = final.start_ms // CHUNK_MS + 1
     end_seq = max(start_seq, -(-final.end_ms // CHUNK_MS))
     return Utterance(
@@ -62,7 +65,7 @@ def utterance(session: str, role: Role, final: FinalEntry) -> Utterance:
         asr_model=final.model or "",
         asr_provider=final.provider,
         confidence=final.confidence,
-        created_at=iso(final.timestamp_unix_ms),
+        created_at=iso(at_ms),
         latency_ms=final.latency_ms,
     )
 
@@ -112,7 +115,7 @@ class View:
         body = decode_entry(entry.body)
         if isinstance(body, FinalEntry):
             if role := role_of(entry):
-                said = utterance(self.session, role, body)
+                said = utterance(self.session, role, body, entry.at_ms)
                 self._raw[role].append(said)
                 self._merging[role].add(said)
         elif isinstance(body, SpeakerEntry):

@@ -272,7 +272,7 @@ class Windows:
             run.done = span.last
             await run.heard(span, latency_ms)
             if final.text:
-                self._said(utterance(run.session, run.role, final))
+                self._said(utterance(run.session, run.role, final, final.timestamp_unix_ms))
 
     async def _load(self, run: _Run, span: Span) -> Piece:
         return await read(self._objects, run.session, run.role, run.ingest, span.first, span.last)

@@ -15,7 +15,7 @@ import pytest
 
 from edge.meeting.book import CAPTURES, INGEST, Book
 from edge.meeting.people import capture
-from edge.meeting.records import ROLES, Ingest, Role, SpeakerSaid
+from edge.meeting.records import ROLES, Ingest, Role, SpeakerSaid, iso
 from edge.session.entries import FinalEntry, ResetEntry, SpeakerEntry, encode_entry
 from edge.session.store.interface import Draft, SessionStore
 from edge.session.store.opening import open_store
@@ -272,6 +272,8 @@ async def test_utterances_are_told_as_they_were_said_and_merged(
     await say(store, "said", "students", "fine")
     page = await get(server, "/v1/sessions/said/utterances?stream_role=Teacher")
     assert (page["stream_role"], page["view"], page["count"]) == ("teacher", "raw", 2)
+    logged = await store.read("said", 0)
+    assert logged is not None
     assert page["items"][1] == {
         "utterance_id": page["items"][1]["utterance_id"],
         "session_id": "said",
@@ -285,7 +287,7 @@ async def test_utterances_are_told_as_they_were_said_and_merged(
         "asr_model": "m",
         "asr_provider": "dummy",
         "confidence": None,
-        "created_at": "2026-02-11T12:04:14.092Z",
+        "created_at": iso(logged.entries[1].at_ms),
         "latency_ms": 120,
     }
     merged = await get(server, "/v1/sessions/said/utterances?stream_role=teacher&view=MERGED")

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
@@ -158,7 +159,9 @@ async def test_w8_w12_w15_seconds_sent_as_they_are_spoken_are_heard_where_they_l
     samples = [first["latency_ms"], second["latency_ms"]]
     assert asr["recent_ingest_to_utterance_ms"] == samples
     assert (asr["utterance_count"], asr["last_window_end_seq"]) == (2, 4)
-    assert asr["last_emit_at"] and asr["last_error"] is None
+    emitted = datetime.fromisoformat(asr["last_emit_at"])
+    assert abs((emitted - datetime.fromisoformat(second["created_at"])).total_seconds()) < 0.5
+    assert asr["last_error"] is None
     pushed = [frame for frame in frames if frame.type == "transcript"]
     assert [frame.text for frame in pushed if frame.is_final] == ["alpha bravo", "delta"]
     assert any(not frame.is_final for frame in pushed)
