@@ -34,7 +34,7 @@ from edge.errors import SettingError
 from edge.ingest.settings import ListenSettings
 from edge.meeting.settings import MeetingSettings
 from edge.objects.settings import ObjectSettings
-from edge.server.settings import ServerSettings
+from edge.server.settings import RoutingSettings, ServerSettings
 from edge.session.dump import DumpSettings
 from edge.session.retention import RetentionSettings
 from edge.session.settings import SessionSettings
@@ -63,6 +63,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Every setting, by room. The field names are the file's tables, except the last."""
 
     server: ServerSettings = msgspec.field(default_factory=ServerSettings)
+    routing: RoutingSettings = msgspec.field(default_factory=RoutingSettings)
     lane: LaneSettings = msgspec.field(default_factory=LaneSettings)
     session: SessionSettings = msgspec.field(default_factory=SessionSettings)
     store: StoreSettings = msgspec.field(default_factory=StoreSettings)

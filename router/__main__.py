@@ -1,76 +1,13 @@
-"""``python -m router FILE``: serve the namespaces of a TOML file on one port, in one process.
-
-::
-
-    port = 8081
-    environment = "development"
-    expose_errors = true
-
-    [table]
-    zones = ["localhost"]
-    services = ["gateway", "notes"]
-
-    [services.development.notes]
-    source = "examples.notes:app"
-"""
+"""``python -m router FILE``: serve the namespaces of a TOML file on one port, in one process."""
 
 from __future__ import annotations
 
 import sys
-import tomllib
 from pathlib import Path
 
-import msgspec
-
-from router.decision import ENVIRONMENTS, DecisionSettings
-from router.deployments import Entry
+from router.configuration import read, router_of
 from router.errors import RouterError
 from router.front import RouterProtocol
-from router.registry import Namespace
-from router.router import Router, RouterSettings
-from router.table import TableSettings
-
-Services = dict[str, dict[str, Entry]]
-
-
-class ServeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the file holds."""
-
-    host: str = "127.0.0.1"
-    port: int = 8081
-    environment: str = "production"
-    expose_errors: bool = False
-    trusted_proxies: tuple[str, ...] = ()
-    environment_suffixes: dict[str, str] = {}
-    table: TableSettings = TableSettings()
-    services: Services = {}
-
-
-def router_of(settings: ServeSettings) -> Router:
-    """A router with the services of the file. Raises ``RouterError``."""
-    namespaces = {name: Namespace(name) for name in ENVIRONMENTS}
-    for environment, entries in settings.services.items():
-        namespace = namespaces.setdefault(environment.lower(), Namespace(environment))
-        for name, entry in entries.items():
-            namespace.register(name, entry.source, limits=entry.limits, tags=entry.tags)
-    decision = DecisionSettings(
-        environment=settings.environment,
-        environment_suffixes=settings.environment_suffixes,
-        table=settings.table,
-        trusted_proxies=settings.trusted_proxies,
-    )
-    return Router(
-        namespaces.values(),
-        RouterSettings(decision=decision, expose_errors=settings.expose_errors),
-    )
-
-
-def read(path: Path) -> ServeSettings:
-    """The settings of a file. Raises ``RouterError``."""
-    try:
-        return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), ServeSettings)
-    except (OSError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise RouterError(f"{path}: {error}") from error
 
 
 def main(words: list[str]) -> int:

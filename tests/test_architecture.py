@@ -88,6 +88,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "edge.session.upkeep",
         "edge.settings",
         "edge.transport",
+        "router",
         *COMMON,
     ),
     "edge.settings": (

@@ -15,13 +15,16 @@ from sanic.config import Config
 from sanic.constants import HTTP_METHODS
 from sanic.exceptions import BadURL, MethodNotAllowed, NotFound, SanicException
 from sanic.response import text
+from sanic.server.protocols.websocket_protocol import WebSocketProtocol
 
 from edge import logs
 from edge.api.http import LONGEST_DEADLINE_S
 from edge.server.boot import Boot
 from edge.server.door import WorkerLoopPolicy
+from edge.server.settings import RoutingSettings
 from edge.server.worker import Worker
 from edge.transport.lane import LaneProtocol
+from router.front import Routed
 
 APP_NAME = "edgescribe"
 MAX_BODY_BYTES = 64 * 1024
@@ -102,6 +105,15 @@ class Protocol(LaneProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)  # type: ignore[no-untyped-call]
         self.app.ctx.worker.connected(self.connections)
+
+
+class RoutedProtocol(Routed, Protocol, WebSocketProtocol):  # type: ignore[misc]
+    """The same behind the router, whose services may have Sanic's own WebSockets."""
+
+
+def protocol_of(settings: RoutingSettings) -> type[Protocol]:
+    """What Sanic is started with."""
+    return RoutedProtocol if settings.is_on else Protocol
 
 
 def _config() -> Config:

@@ -86,7 +86,7 @@ def _run(
     from sanic.worker.loader import AppLoader
 
     from edge.compose import recognizer_config
-    from edge.server.app import Protocol, create_app
+    from edge.server.app import create_app, protocol_of
     from edge.server.manager import Plan, Watch
 
     workers = settings.server.worker_count
@@ -118,7 +118,7 @@ def _run(
         sock=listener,
         ssl=tls.for_sanic() if tls else None,
         workers=workers,
-        protocol=Protocol,
+        protocol=protocol_of(settings.routing),
         backlog=BACKLOG,
         access_log=False,
         motd=False,

@@ -58,3 +58,23 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
         if hasattr(os, "sched_getaffinity"):
             return len(os.sched_getaffinity(0))
         return os.cpu_count() or 1
+
+
+class RoutingSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The router in front of the gateway, which is its service ``gateway``. Off by default."""
+
+    router: Annotated[bool, option("Route requests by host and path; a router_file does, too")] = (
+        False
+    )
+    """Off: every host reaches the gateway."""
+    router_file: Annotated[
+        Path | None, option("TOML file of the router's zones, hosts and services")
+    ] = None
+    """docs/router.md describes it; its host and port do not count here."""
+    admin_key: Annotated[str, option("Bearer key of the router's Deploy API", secret=True)] = ""
+    """Empty: there is no Deploy API."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether requests are routed."""
+        return self.router or self.router_file is not None

@@ -44,6 +44,7 @@ from edge.server.boot import Boot
 from edge.server.door import LOOK_AGAIN_S, Door, WorkerLoop, steps_back
 from edge.server.memory import releaser
 from edge.server.process import STOP_SIGNALS, release_stop_signals
+from edge.server.routing import build_router
 from edge.session.gateway import Acceptance, Gateway
 from edge.session.store.interface import SessionStore
 from edge.session.upkeep import Upkeep
@@ -51,6 +52,8 @@ from edge.transport.handshake import offered_subprotocols
 from edge.transport.lane import LaneProtocol, accept, handshake_fault, refuse
 from edge.transport.registry import Lanes
 from edge.version import VERSION
+from router.errors import RouterError
+from router.router import Router
 
 FLUSH_EVERY_BEATS = 4
 RELEASE_EVERY_BEATS = 40
@@ -80,6 +83,7 @@ class Worker:
         self._answers: Answers | None = None
         self._health: Health | None = None
         self._lanes: Lanes | None = None
+        self._router: Router | None = None
         self._draining = False
         self._stopping: asyncio.Task[None] | None = None
         self._beats: asyncio.Task[None] | None = None
@@ -102,7 +106,10 @@ class Worker:
             gateway = build_gateway(settings, recognizers, store, meetings)
             await meetings.start()
             await gateway.start()
-        except EdgescribeError as error:
+            if settings.routing.is_on:
+                self._router = app.ctx.router = build_router(settings.routing, app, store)
+                await self._router.start()
+        except (EdgescribeError, RouterError) as error:
             if self._store:
                 await self._store.close()
             _log.error("the worker cannot start", reason=str(error))
@@ -177,6 +184,8 @@ class Worker:
             self._listen_again.cancel()
         if self._gateway:
             await self._drain()
+            if self._router:
+                await self._router.stop()
             if self._meetings:
                 await self._meetings.drain()
             await self._gateway.stop()

@@ -8,7 +8,8 @@ import pytest
 from websockets.asyncio.client import connect
 
 from router import RouterProtocol
-from router.__main__ import main, read, router_of
+from router.__main__ import main
+from router.configuration import read, router_of
 from router.errors import RouterError
 from tests.router.support.serving import connected, listening
 

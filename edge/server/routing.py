@@ -1,0 +1,70 @@
+"""The router in front of the gateway: built only where the settings switch it on.
+
+The gateway is the service ``gateway`` of every namespace that has none of its own; other services
+come from the router's file and, over the Deploy API, from the session store.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sanic import Sanic
+from sanic.config import Config
+
+from edge.errors import Conflict, SettingError
+from edge.server.settings import RoutingSettings
+from edge.session.store.interface import SessionStore, shared_scope
+from router import Router, Service, Stored
+from router.configuration import FileSettings, read, router_of
+from router.errors import RouterError, VersionConflict
+from router.front import RoutedRequest
+from router.table import DEFAULT_SERVICE
+
+SCOPE = shared_scope("router")
+FAMILY = "registry"
+KEY = "services"
+
+
+class GatewayService(Service):
+    """The gateway of this worker, which the worker itself starts and stops."""
+
+    def __init__(self, app: Sanic[Config, Any]) -> None:
+        super().__init__()
+        self._app = app
+
+    async def handle(self, request: RoutedRequest) -> None:
+        """As without a router."""
+        await self._app.handle_request(request)
+
+
+class RegistryRecords:
+    """Keeps the router's registry in the session store, for all workers and nodes."""
+
+    def __init__(self, store: SessionStore) -> None:
+        self._store = store
+
+    async def load(self) -> Stored:
+        """The document."""
+        record = await self._store.get(SCOPE, FAMILY, KEY)
+        return Stored(0, b"") if record is None else Stored(record.version, record.body)
+
+    async def save(self, body: bytes, base: int) -> None:
+        """Replace version ``base`` by ``body``. Raises ``VersionConflict``."""
+        try:
+            await self._store.put(SCOPE, FAMILY, KEY, body, base)
+        except Conflict as conflict:
+            raise VersionConflict(f"version {base} is not the newest") from conflict
+
+
+def build_router(settings: RoutingSettings, app: Sanic[Config, Any], store: SessionStore) -> Router:
+    """This worker's router, not yet started. Raises ``SettingError``."""
+    path = settings.router_file
+    try:
+        router = router_of(FileSettings() if path is None else read(path))
+        for namespace in router.namespaces.values():
+            if namespace.find(DEFAULT_SERVICE) is None:
+                namespace.register(DEFAULT_SERVICE, GatewayService(app))
+        router.deploy_from(RegistryRecords(store), admin_key=settings.admin_key)
+    except RouterError as error:
+        raise SettingError("router_file", str(path), str(error)) from error
+    return router
