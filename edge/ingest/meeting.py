@@ -40,6 +40,9 @@ FEW_WAITING = 8
 LEAVING = (1000, 1001, 1005)
 """Closes by which a client says that it has finished."""
 STOP_WITHIN_S = 2.0
+TAKEN_BACK_WITHIN_S = 2.0
+"""How long the newer socket of a role may take to go."""
+LOOK_S = 0.05
 LOOK_EVERY_S = 1.0
 """How often an older socket that sends looks whether the newer one is still there."""
 
@@ -173,8 +176,11 @@ class MeetingReceiver:
 
     async def _leave(self) -> None:
         close = self._close or Close(1001, "", by_peer=False)
+        left = close.by_peer and close.code in LEAVING
+        if left:
+            await self._take_back()
         if self._live is not None:
-            await self._live.end(close, left=close.by_peer and close.code in LEAVING)
+            await self._live.end(close, left=left)
 
     async def _answer(self, data: bytes, is_text: bool, arrived_s: float) -> None:
         try:
@@ -327,9 +333,7 @@ class MeetingReceiver:
         return False
 
     async def _finish(self, reason: str) -> None:
-        if self._is_unheard:
-            self._look_s = 0.0
-            await self._begin()
+        await self._take_back()
         if self._live is not None:
             await self._live.finish()
         self._send(frames.Closing(reason, self._url.role))
@@ -337,6 +341,16 @@ class MeetingReceiver:
             self._socket.close(1000, reason)
         if self._live is not None:
             await self._live.end(Close(1000, reason, by_peer=True), left=True)
+
+    async def _take_back(self) -> None:
+        """Have what is unheard recognized, if the newer socket goes as this one does."""
+        give_up_s = time.monotonic() + TAKEN_BACK_WITHIN_S
+        while self._is_unheard:
+            self._look_s = 0.0
+            await self._begin()
+            if time.monotonic() > give_up_s or (self._live and self._live.is_open):
+                return
+            await asyncio.sleep(LOOK_S)
 
     async def _others(self) -> dict[str, object]:
         """The ingest records of all roles."""

@@ -124,6 +124,7 @@ class LiveRole:
         self._attachment = attachment
         attachment.catch_up()
         self._state("connecting")
+        self._idle.clear()
         self._feeding = asyncio.get_running_loop().create_task(self._feed())
         return None
 
@@ -246,8 +247,12 @@ class LiveRole:
 
     async def _find_place(self) -> None:
         """Where to begin: after the last final, or where the tracks there are have come to."""
-        if self._terms.next_seq:
-            return
+        if not self._terms.next_seq:
+            await self._look_back()
+        self._newest = max(self._newest, self._desk.ingest.last_seq)
+        self._nudged.set()
+
+    async def _look_back(self) -> None:
         session, role = self._desk.session, self._desk.role
         if self._attachment is not None:
             with contextlib.suppress(TimeoutError):
@@ -265,8 +270,6 @@ class LiveRole:
             covered, self._skip_ms = ingest.last_seq - MOST_BACK, 0
         self._terms.next_seq = covered + 1
         self._kept = {seq: pcm for seq, pcm in self._kept.items() if seq > covered}
-        self._newest = max(self._newest, ingest.last_seq)
-        self._nudged.set()
 
     async def _feed_next(self) -> None:
         seq = self._terms.next_seq

@@ -234,6 +234,20 @@ async def test_an_older_socket_is_heard_again_when_the_newer_one_has_gone(stage:
     assert await stage.texts() == ["alpha", "bravo", "charlie"]
 
 
+async def test_w10_an_older_socket_that_ends_with_the_newer_one_is_heard_out(
+    stage: Stage,
+) -> None:
+    """All it sends comes while the newer one is there, which ends at the same time."""
+    async with stage.connect() as older, stage.connect() as newer:
+        await older.hello()
+        await newer.hello()
+        await send(newer, said("alpha"))
+        older.last_seq = newer.last_seq
+        await send(older, said("bravo", "charlie"))
+        await asyncio.gather(newer.close(), older.close())
+    assert await stage.texts() == ["alpha", "bravo", "charlie"]
+
+
 async def test_w9_what_was_said_while_the_recognizer_dropped_is_said_again_to_the_next(
     stage: Stage,
 ) -> None:
