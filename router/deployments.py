@@ -17,7 +17,7 @@ import structlog
 from router.errors import ConfigurationError, NameTaken, ServiceNotDeployed, VersionConflict
 from router.loading import service_of
 from router.registry import Namespace, check_name
-from router.service import Limits
+from router.service import Limits, Service
 
 FOLLOW_S = 0.25
 """Between two looks at the stored version; far below the second that is promised."""
@@ -93,6 +93,8 @@ class Deployments:
         self._namespaces = namespaces
         self._follow_s = follow_s
         self._served: Entries = {}
+        self._own: dict[tuple[str, str], Service] = {}
+        """What the code has registered and an entry has replaced: it comes back after that."""
         self._waiting_until_s: dict[tuple[str, str], float] = {}
         self._applying = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
@@ -192,19 +194,26 @@ class Deployments:
             wanted, served = entries.get(space, {}), self._served.setdefault(space, {})
             for name in served.keys() - wanted.keys():
                 del served[name]
-                with contextlib.suppress(ServiceNotDeployed):
-                    await namespace.remove(name)
+                own = self._own.pop((space, name), None)
+                if own is not None:
+                    await namespace.replace(name, own)
+                else:
+                    with contextlib.suppress(ServiceNotDeployed):
+                        await namespace.remove(name)
             for name, entry in wanted.items():
                 if served.get(name) == entry:
                     continue
                 if self._waiting_until_s.get((space, name), 0.0) > now_s:
                     continue
                 self._waiting_until_s.pop((space, name), None)
+                own = namespace.find(name) if name not in served else None
                 try:
                     await namespace.replace(
                         name, entry.source, limits=entry.limits, tags=entry.tags
                     )
                     served[name] = entry
+                    if own is not None:
+                        self._own[space, name] = own
                 except Exception as error:
                     self._waiting_until_s[space, name] = now_s + RETRY_S
                     _log.error("a service cannot be deployed here", service=name, exc_info=error)

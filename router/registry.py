@@ -27,7 +27,9 @@ class Namespace:
         self.name = name
         self._services: dict[str, Service] = {}
         self._retire_deadline_s = retire_deadline_s
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._retiring: dict[Service, asyncio.Task[None]] = {}
+        """Replaced services that still have requests in flight."""
+        self._endings: set[asyncio.Task[None]] = set()
         self._started = False
 
     def __iter__(self) -> Iterator[str]:
@@ -73,7 +75,9 @@ class Namespace:
         """
         service = service_of(source, limits, tags)
         check_name(name)
-        if self._started:
+        if self._services.get(name) is service:
+            return
+        if self._started and not self._take_back(service):
             await service.start()
         old = self._services.get(name)
         self._services[name] = service
@@ -94,27 +98,36 @@ class Namespace:
     async def stop(self) -> None:
         """Stop every service, also those that still retire."""
         self._started = False
-        for task in self._retiring:
-            task.cancel()
-        await asyncio.gather(*self._retiring, return_exceptions=True)
+        retiring = list(self._retiring)
+        for service in retiring:
+            self._retiring.pop(service).cancel()
+        await asyncio.gather(*self._endings, return_exceptions=True)
+        for service in retiring:
+            await _stop("replaced", service)
         for name, service in list(self._services.items()):
             await _stop(name, service)
+
+    def _take_back(self, service: Service) -> bool:
+        """Keep a service from its retirement, in which it has not been stopped yet."""
+        task = self._retiring.pop(service, None)
+        return task is not None and task.cancel()
 
     def _retire(self, name: str, service: Service | None) -> None:
         if service is None or not self._started:
             return
-        task = asyncio.get_running_loop().create_task(self._drain(name, service))
-        self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
+        task = asyncio.get_running_loop().create_task(self._end(name, service))
+        self._retiring[service] = task
+        self._endings.add(task)
+        task.add_done_callback(self._endings.discard)
 
-    async def _drain(self, name: str, service: Service) -> None:
+    async def _end(self, name: str, service: Service) -> None:
         try:
             async with asyncio.timeout(self._retire_deadline_s):
                 await service.drained()
         except TimeoutError:
             _log.warning("a replaced service is stopped in flight", service=name)
-        finally:
-            await _stop(name, service)
+        del self._retiring[service]
+        await _stop(name, service)
 
 
 async def _stop(name: str, service: Service) -> None:

@@ -135,3 +135,14 @@ async def test_the_deploy_api_registers_replaces_and_removes() -> None:
         assert await call("DELETE") == 404
         assert (await worker.ask("admin.local", "/other", headers=KEY)).status == 404
         assert (await worker.ask("db.do", "/services", headers=KEY)).status == 404
+
+
+async def test_what_the_code_has_registered_comes_back_with_an_entrys_removal() -> None:
+    worker = Worker(MemoryRegistry())
+    worker.namespaces[0].register("db", f"{SAMPLE}:two")
+    async with listening(worker.router.app(named("router")), protocol=RouterProtocol) as port:
+        worker.port = port
+        await worker.deployments.deploy("production", "db", ONE)
+        assert b'"one"' in (await worker.ask("db.do")).body
+        await worker.deployments.remove("production", "db")
+        assert b'"two"' in (await worker.ask("db.do")).body

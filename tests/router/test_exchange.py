@@ -444,6 +444,30 @@ async def test_a_dead_pooled_connection_is_replaced(watched: Watched) -> None:
         assert len(accepted) == 3
 
 
+async def test_a_service_that_comes_back_while_it_retires_goes_on(watched: Watched) -> None:
+    stops: list[str] = []
+
+    class Stopping(AsgiService):
+        async def stop(self) -> None:
+            stops.append("stopped")
+            await super().stop()
+
+    service = Stopping(asgi_app(watched))
+    namespace = Namespace("production")
+    namespace.register("db", service)
+    async with serving(namespace) as port, connected(port) as client:
+        await client.send(request_bytes("db.do", "/hang"))
+        await watched.began.wait()
+        await namespace.replace("db", asgi_service("other"))
+        await namespace.replace("db", service)
+        await namespace.replace("db", service)
+        watched.go.set()
+        assert (await client.reply()).body == b"done"
+        assert (await client.ask("db.do", "/own")).body == b"mine"
+        assert stops == []
+    assert stops == ["stopped"]
+
+
 async def test_services_call_each_other_by_their_names() -> None:
     class Queue:
         async def push(self, item: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from websockets.sync.client import ClientConnection, connect
 
-from tests.support.server import QUIET_RECOGNIZER, running, wait_until
+from tests.support.server import QUIET_RECOGNIZER, edgescribe, running, wait_until
 
 FILE = """
 environment = "development"
@@ -78,6 +78,23 @@ def test_the_gateway_is_one_service_among_others(tmp_path: Path) -> None:
             answers.append(ask(port, "later.localhost", "/", "POST", b"x") == (200, b"x"))
             return len(answers) > 20 and all(answers[-20:])
 
+        def services(*words: str) -> str:
+            url = ("--url", f"http://127.0.0.1:{port}", "--environment", "development")
+            done = edgescribe("services", *words, *url, environment=environment)
+            assert done.returncode == (0 if "refused" not in words else 1), done.stderr
+            return done.stdout + done.stderr
+
+        listed = services("list")
+        assert listed == "development\tlater\texamples.echo:app\n"
+        assert "cannot be loaded" in services("replace", "refused", "no.such:app")
+        assert "version" in services("replace", "gateway", "examples.echo:app", "--tag", "blue")
+        assert services("list").splitlines()[0].endswith("\tblue")
+        assert "version" in services("remove", "gateway")
+        wait_until(
+            lambda: all(ask(port, "gateway.localhost", "/health")[1] for _ in range(20)),
+            "the gateway is back on both workers",
+            5,
+        )
         wait_until(everywhere, "both workers serve what was deployed", 5)
 
 
