@@ -163,7 +163,7 @@ async def test_times_hold_whatever_is_committed_and_when(seed: int) -> None:
     assert events.finals[-1].end_ms == pytest.approx(at_ms), "all audio has been dealt with"
 
 
-async def test_messages_are_as_large_as_they_may_be_and_paced() -> None:
+async def test_w19_messages_are_as_large_as_they_may_be_and_paced() -> None:
     async with endpoint_of() as endpoint:
         events = Events()
         opener = recognizer(endpoint, funasr_frame_bytes=6400, funasr_pacing_ms=20)
@@ -188,7 +188,7 @@ async def test_without_pacing_large_pieces_are_split_and_small_ones_go_at_once()
         assert endpoint.connections[0].sizes == [320, 12800, 12800, 4400]
 
 
-async def test_heartbeats_and_results_without_a_flag_are_no_text() -> None:
+async def test_w6_w14_heartbeats_and_results_without_a_flag_are_no_text() -> None:
     """Only a true ``sentence_end`` is final; a heartbeat is nothing but a sign of life."""
     heartbeat = b'{"sentence":{"text":"neutral","heartbeat":true,"sentence_end":true}}'
     flagless = b'{"sentence":{"text":"nobody said that","end_time":5}}'
@@ -222,7 +222,7 @@ async def test_the_same_words_twice_stay_and_a_result_sent_twice_does_not(number
     assert len({final.item_id for final in events.finals if final.text}) == 4
 
 
-async def test_a_muted_track_keeps_its_connection_and_its_times() -> None:
+async def test_w16_a_muted_track_keeps_its_connection_and_its_times() -> None:
     """A task without audio is finished before it fails, a spare connection gets a task in time."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (("WATCH_S", 0.02), ("QUIET_S", 0.15), ("SPARE_S", 0.25)):
@@ -260,7 +260,7 @@ async def test_a_muted_track_keeps_its_connection_and_its_times() -> None:
         ({"refuses": {"error_code": "CLIENT_ERROR", "error_message": "?"}}, RecognizerClosed),
     ],
 )
-async def test_what_keeps_a_task_from_starting_is_an_error_of_opening(
+async def test_w7_w7b_what_keeps_a_task_from_starting_is_an_error_of_opening(
     options: dict[str, object], error: type[RecognizerError]
 ) -> None:
     """Also a connection that closes before ``task-started``; nothing stays open."""

@@ -136,7 +136,7 @@ async def send(recorder: Recorder, chunks: Sequence[bytes], pace_s: float = 0.0)
     await recorder.all_acked()
 
 
-async def test_w8_w12_w15_seconds_sent_as_they_are_spoken_are_heard_where_they_lie(
+async def test_w8_w12_w15_w18_seconds_sent_as_they_are_spoken_are_heard_where_they_lie(
     stage: Stage,
 ) -> None:
     """A word over the edge of two chunks stays one; times and latency are those of the meeting."""
