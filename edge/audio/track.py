@@ -43,6 +43,9 @@ Encoding = Literal["pcm16", "opus", "ogg"]
 """What a feed delivers; see ``AudioTrack.open_feed``."""
 
 _PCM = StepKind.PCM
+UNDECODED_BATCHES = 2
+"""Batches of packets are so much longer: to hand one on costs nearly all that a packet does which
+is not decoded. Services advise 20 to 250 ms at once."""
 _SAMPLES_PER_MS = CLOCK_HZ // 1000
 EXCUSED_S = 5.0
 """A sender that was kept waiting counts as ahead for so long."""
@@ -283,14 +286,16 @@ class AudioTrack:
         Raises ``BadArgument`` for a rate that Opus does not know.
         """
         renderer: Renderer | PacketRenderer
+        batch_ms = self.batch_ms if encoding == "pcm16" else UNDECODED_BATCHES * self.batch_ms
         if encoding == "pcm16":
-            renderer = Renderer(rate_hz, self.batch_ms, deliver)
+            renderer = Renderer(rate_hz, batch_ms, deliver)
         elif encoding == "opus":
-            renderer = PacketRenderer(self.batch_ms, deliver_packets or one_by_one(deliver))
+            renderer = PacketRenderer(batch_ms, deliver_packets or one_by_one(deliver))
         else:
-            renderer = PacketRenderer(self.batch_ms, as_ogg(deliver))
-        batch = self.batch_ms * _SAMPLES_PER_MS
-        return Feed(self, self._ring, renderer, from_ms, batch, on_form_changed)
+            renderer = PacketRenderer(batch_ms, as_ogg(deliver))
+        return Feed(
+            self, self._ring, renderer, from_ms, batch_ms * _SAMPLES_PER_MS, on_form_changed
+        )
 
     def _take_piece(
         self,
