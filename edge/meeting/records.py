@@ -137,7 +137,6 @@ class Asr(Struct, frozen=True, kw_only=True):
     """How recognition of one role fares; ``edge.meeting.view`` knows what follows from the log."""
 
     asr_ws_state: RecognizerState = "disconnected"
-    backlog_chunks: int = 0
     sent_seq: int = 0
     """The last chunk that was handed to the recognizer."""
     total_windows_processed: int = 0

@@ -135,15 +135,17 @@ def ingest_status(session: str, role: Role, ingest: Ingest) -> IngestStatus:
 def asr_status(known: Recognition, asr: Asr, ingest: Ingest, utterances: int) -> AsrStatus:
     """The recognition of one role; ``utterances`` is how many it has."""
     samples = asr.recent_ingest_to_utterance_ms
-    heard = max(asr.sent_seq, ingest.sent_seq, asr.last_window_end_seq)
+    lag = max(0, ingest.last_seq - max(asr.sent_seq, ingest.sent_seq, asr.last_window_end_seq))
+    is_live = known.enabled and known.mode == "realtime"
     return AsrStatus(
         enabled=known.enabled,
         provider=known.provider,
         model=known.model,
         mode=known.mode,
         asr_ws_state=asr.asr_ws_state,
-        backlog_chunks=asr.backlog_chunks,
-        ingest_lag_seconds=max(0, ingest.last_seq - heard),
+        # What a live recognizer has not got waits for it, in memory or in the object store.
+        backlog_chunks=lag if is_live else 0,
+        ingest_lag_seconds=lag,
         last_emit_at=asr.last_emit_at,
         recent_ingest_to_utterance_ms=samples,
         ingest_to_utterance_p50_ms=quantile(samples, 0.5),
