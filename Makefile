@@ -32,8 +32,10 @@ STAMPS := $(VENV)/stamps
 NATIVE := $(wildcard _native/*.pyx _native/*.pxd)
 SHIPPED := $(shell find edge _native dispatch router -name '*.py' -o -name '*.py[ix]' -o -name '*.pxd' -o -name '*.lua' -o -name '*.js')
 PYTEST_ARGS ?=
-# These measure time, stop whole gateways or make networks: they want the machine for themselves.
-ALONE := tests/server tests/hostile tests/nodes
+# These stop whole gateways or make networks, and mostly wait: two at a time.
+PAIRED := tests/server tests/nodes
+# These measure time: they want the machine for themselves.
+ALONE := tests/hostile tests/nodes/test_latency.py tests/server/test_ready_time.py
 BENCH_MODE ?= --benchmark-only
 BENCH_ARGS ?=
 FUZZ_ARGS ?=
@@ -52,7 +54,8 @@ test: $(STAMPS)/native $(STAMPS)/browser
 	@if [[ -n "$(PYTEST_ARGS)" ]]; then
 		$(RUN)/python -m pytest $(PYTEST_ARGS)
 	else
-		$(RUN)/python -m pytest -q -n 3 --dist loadfile $(ALONE:%=--ignore=%)
+		$(RUN)/python -m pytest -q -n 3 --dist loadfile $(PAIRED:%=--ignore=%) $(ALONE:%=--ignore=%)
+		$(RUN)/python -m pytest -q -n 2 --dist loadfile $(PAIRED) $(ALONE:%=--ignore=%)
 		$(RUN)/python -m pytest -q $(ALONE)
 	fi
 
