@@ -20,6 +20,8 @@ from tests.web.support.browser import Browser, Page, browsing
 from tests.web.support.path import network_path
 
 SECONDS = 7
+SILENCE_S = 1.5
+"""Before the reader, who begins 1.2 s into the recording: the way is cut while nothing is said."""
 MOST_BYTES = 5000
 
 
@@ -53,7 +55,8 @@ def test_the_client_is_served_small_and_cached_by_its_tag(server: Server) -> Non
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Browser]:
     path = tmp_path_factory.mktemp("speech") / "speech.wav"
-    _write_wav(path, two_cities_pcm()[: SECONDS * 48000 * 2] + bytes(2 * 48000 * 2))
+    speech = two_cities_pcm()[: SECONDS * 48000 * 2]
+    _write_wav(path, bytes(int(SILENCE_S * 48000) * 2) + speech + bytes(2 * 48000 * 2))
     async with browsing(path) as browser:
         yield browser
 
