@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -79,6 +80,19 @@ def wait_until(condition: Callable[[], bool], what: str, within_s: float = 10.0)
         time.sleep(0.02)
 
 
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """What starts here is not deaf to SIGINT, though tests in several processes run so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 class Server:
     """A server started by ``starting`` or ``running``."""
 
@@ -104,7 +118,11 @@ class Server:
         self._log = folder / "stderr"
         command = [*prefix, *COMMAND, "serve", "--host", host, "--port", str(self.port)]
         command += ["--data-dir", str(self.data_dir), *arguments]
-        with self._output.open("wb") as output, self._log.open("wb") as log:
+        with (
+            self._output.open("wb") as output,
+            self._log.open("wb") as log,
+            _interruptible(),
+        ):
             self.process = subprocess.Popen(
                 command,
                 env=clean_environment({**environment, "TMPDIR": str(self.temporary)}),
