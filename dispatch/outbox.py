@@ -46,8 +46,17 @@ class Outbox(Protocol[RowT]):
     async def outbox_size(self) -> int:
         """How many rows wait."""
 
+    async def oldest_ms(self) -> int | None:
+        """When the row that waits longest was put in, in ms since 1970; None when none waits."""
+
     async def shed(self, keep: int) -> int:
         """Give the oldest rows up until ``keep`` wait (at most 1,000 a call); how many."""
+
+    async def hasten(self, ahead_s: float) -> None:
+        """Sessions that are to wait longer than that from now on do not wait any more.
+
+        A clock that was set back would otherwise hold them up for as long as it went back.
+        """
 
 
 def message_id(row: Row) -> str:

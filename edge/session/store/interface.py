@@ -386,6 +386,14 @@ class SessionStore(ABC):
         """How many messages wait, those under a lease included."""
 
     @abstractmethod
+    async def oldest_ms(self) -> int | None:
+        """When the message that waits longest was put in, ms since 1970; None when none waits."""
+
+    @abstractmethod
+    async def hasten(self, ahead_s: float) -> None:
+        """Sessions whose messages are due later than so far ahead are due now, leased or not."""
+
+    @abstractmethod
     async def shed(self, keep: int) -> int:
         """Give the oldest messages up with reason ``overflow`` until ``keep`` wait; how many.
 

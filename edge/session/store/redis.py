@@ -318,6 +318,12 @@ class RedisStore(SessionStore):
     async def outbox_size(self) -> int:
         return await self._outbox.size()
 
+    async def oldest_ms(self) -> int | None:
+        return await self._outbox.oldest_ms()
+
+    async def hasten(self, ahead_s: float) -> None:
+        await self._outbox.hasten(ahead_s)
+
     async def shed(self, keep: int) -> int:
         return await self._outbox.shed(keep)
 

@@ -40,7 +40,7 @@ MAX_IN_FLIGHT = 5000
 MAX_TOGETHER = 32
 COMMON = "common"
 RECORD_SCRIPTS = ("put", "get")
-ALONE = ("move_due",)
+ALONE = ("due", "move_due")
 
 
 class Script:
@@ -120,8 +120,9 @@ class RedisLink:
 
         return await self.call(work, repeat=repeat)
 
-    async def move(self, key: str, *args: Any) -> None:
-        await self.call(lambda: self._script("move_due", [key], args))
+    async def index(self, name: str, key: str, *args: Any) -> Any:
+        """Run a script that knows of nothing but the index it is given."""
+        return await self.call(lambda: self._script(name, [key], args))
 
     async def _script(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
         script = self._scripts.get(name)

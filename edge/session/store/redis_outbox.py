@@ -26,6 +26,7 @@ DEAD = "edgescribe:dead"
 AT_ONCE = 1 << 40
 """Scores below mean now on every clock; each is another one, so that a change is noticed."""
 GRACE_MS = 60_000
+MAX_HASTENED = 100_000
 MARKED = 0.5
 """Added to the score of a session that was found empty once."""
 
@@ -50,16 +51,22 @@ class RedisOutbox:
         await self._command("zrem", WAITING, session)
         await self._command("zrem", DEAD, session)
 
+    async def _due(self, limit: int, ahead_ms: int | str = "") -> list[tuple[str, float]]:
+        """Sessions and their scores: those that are due, or those that are later than ahead."""
+        found = await self._link.index("due", WAITING, limit, ahead_ms)
+        return [
+            (name.decode(), float(score))
+            for name, score in zip(found[::2], found[1::2], strict=True)
+        ]
+
     async def claim(self, owner: str, limit: int, lease_s: float) -> list[OutboxRow]:
-        due = await self._command(
-            "zrangebyscore", WAITING, "-inf", now_ms(), start=0, num=limit, withscores=True
-        )
+        due = await self._due(limit)
         claimed: list[OutboxRow] = []
         for name, score in due:
             if len(claimed) >= limit:
                 break
             room = limit - len(claimed)
-            claimed += await self._claim_one(name.decode(), score, owner, room, lease_s)
+            claimed += await self._claim_one(name, score, owner, room, lease_s)
         return claimed
 
     async def _claim_one(
@@ -69,13 +76,13 @@ class RedisOutbox:
             "claim", self._keys_of(session, "h", "o"), owner, limit, int(lease_s * 1000)
         )
         if answer[0] == b"busy":
-            await self._link.move(WAITING, session, score, int(answer[1]))
+            await self._link.index("move_due", WAITING, session, score, int(answer[1]))
             return []
         if not answer[2]:
-            again = "" if score % 1 else now_ms() + GRACE_MS + MARKED
-            await self._link.move(WAITING, session, score, again)
+            again = "" if score % 1 else int(answer[1]) + GRACE_MS + MARKED
+            await self._link.index("move_due", WAITING, session, score, again)
             return []
-        await self._link.move(WAITING, session, score, int(answer[1]))
+        await self._link.index("move_due", WAITING, session, score, int(answer[1]))
         tries = answer[3].rpartition(b"=")
         rows = []
         for name, fields in answer[2]:
@@ -142,6 +149,16 @@ class RedisOutbox:
         keys = [self._keys_of(session, "o")[0] for session in await self._sessions(WAITING)]
         sizes = await asyncio.gather(*(self._command("xlen", key) for key in keys))
         return sum(sizes)
+
+    async def oldest_ms(self) -> int | None:
+        keys = [self._keys_of(session, "o")[0] for session in await self._sessions(WAITING)]
+        fronts = await asyncio.gather(*(self._command("xrange", key, count=1) for key in keys))
+        return min((int(front[0][1][b"q"]) for front in fronts if front), default=None)
+
+    async def hasten(self, ahead_s: float) -> None:
+        for session, _ in await self._due(MAX_HASTENED, int(ahead_s * 1000)):
+            await self._command("hset", self._keys_of(session, "h")[0], "due", 0)
+            await self.expect(session)
 
     async def shed(self, keep: int) -> int:
         over = min(await self.size() - keep, MAX_SHED)

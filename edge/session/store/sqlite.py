@@ -315,6 +315,13 @@ class SqliteStore(SessionStore):
     async def outbox_size(self) -> int:
         return await self._reader.run(outbox_rows.size)
 
+    async def oldest_ms(self) -> int | None:
+        return await self._reader.run(outbox_rows.oldest_ms)
+
+    async def hasten(self, ahead_s: float) -> None:
+        if await self._reader.run(lambda db: outbox_rows.any_later(db, ahead_s)):
+            await self._writer.run(lambda db: outbox_rows.hasten(db, ahead_s))
+
     async def shed(self, keep: int) -> int:
         return await self._writer.run(lambda db: outbox_rows.shed(db, keep))
 

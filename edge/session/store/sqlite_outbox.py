@@ -118,6 +118,23 @@ def size(db: sqlite3.Connection) -> int:
     return int(db.execute("SELECT count(*) FROM outbox").fetchone()[0])
 
 
+def oldest_ms(db: sqlite3.Connection) -> int | None:
+    row = db.execute("SELECT enqueued_ms FROM outbox ORDER BY number LIMIT 1").fetchone()
+    return None if row is None else int(row[0])
+
+
+def any_later(db: sqlite3.Connection, ahead_s: float) -> bool:
+    query = "SELECT 1 FROM deliveries WHERE due_ms > ? LIMIT 1"
+    return db.execute(query, (now_ms() + int(ahead_s * 1000),)).fetchone() is not None
+
+
+def hasten(db: sqlite3.Connection, ahead_s: float) -> None:
+    now = now_ms()
+    db.execute(
+        "UPDATE deliveries SET due_ms = ? WHERE due_ms > ?", (now, now + int(ahead_s * 1000))
+    )
+
+
 def dead_letters(db: sqlite3.Connection, limit: int) -> list[DeadLetter]:
     rows = db.execute(
         f"SELECT s.name, {ROW}, o.reason, o.died_ms FROM dead o JOIN sessions s"
