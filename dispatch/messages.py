@@ -73,6 +73,16 @@ def decode_message(body: bytes) -> DispatcherTranscriptionMessage:
     return _message.decode(body)
 
 
+def encode_message(message: DispatcherTranscriptionMessage) -> bytes:
+    """One line of JSON."""
+    return _encoder.encode(message)
+
+
+def encode_answer(answer: RPCResponse) -> bytes:
+    """One line of JSON."""
+    return _encoder.encode(answer)
+
+
 def decode_answer(body: bytes) -> RPCResponse:
     """Raises ``msgspec.DecodeError`` (or its ``ValidationError``) for anything else."""
     return _answer.decode(body)
