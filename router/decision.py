@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Mapping, Sequence
-from typing import Generic, Literal, Protocol, TypeVar
+from functools import lru_cache
+from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
 from router import answers
 from router.answers import Answer
 from router.errors import ConfigurationError
-from router.hosts import forwarded_host, normalise_host
+from router.hosts import CACHED_HOSTS, forwarded_host, normalise_host
 from router.paths import split_target
-from router.table import ServiceTable, TableSettings, suffix_chooser
+from router.table import Naming, ServiceTable, TableSettings, suffix_chooser
 
 ENVIRONMENTS = ("production", "staging", "development")
 
@@ -84,6 +85,16 @@ class DecisionSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Addresses or networks of peers whose ``X-Forwarded-Host`` and ``Forwarded`` count."""
 
 
+class _Place(NamedTuple):
+    """What is known of a host before a path is."""
+
+    host: str
+    """Normalised."""
+    environment: str
+    namespace: str
+    naming: Naming
+
+
 class Decider(Generic[ServiceT]):
     """Decides by settings that stay and namespaces that change."""
 
@@ -107,6 +118,9 @@ class Decider(Generic[ServiceT]):
                     f"there is no namespace for the environment {name!r}; there are: {known}"
                 )
 
+        self._locate = lru_cache(CACHED_HOSTS)(self._located)
+        self._nowhere = self._place("")
+
     @property
     def trusts_proxies(self) -> bool:
         """Whether what a proxy tells may count at all."""
@@ -122,18 +136,44 @@ class Decider(Generic[ServiceT]):
             if target is None:
                 return Decision("bad_request", answer=answers.BAD_REQUEST)
             authority, path, query = target
-        host = self._admit(head, authority)
-        if host is None:
+        place = self._admit(head, authority)
+        if place is None:
             return Decision("bad_request", answer=answers.BAD_REQUEST)
         if is_connect:
-            return Decision("bad_request", host, answer=answers.CONNECT_REFUSED)
-        environment = (self._by_suffix and self._by_suffix(host)) or self._environment
-        namespace = self._namespaces.get(self._folded[environment])
+            return Decision("bad_request", place.host, answer=answers.CONNECT_REFUSED)
+        return self._settle(place, path, query, authority)
+
+    def decide_plain(self, host: str, target: str) -> Decision[ServiceT] | None:
+        """The same, sooner, for one Host field, no trusted proxy and a method but ``CONNECT``.
+
+        None when the target has to be normalised first.
+        """
+        if (
+            not target.startswith("/")
+            or "/." in target
+            or "%2" in target
+            or "#" in target
+            or "\\" in target
+        ):
+            return None
+        place = self._locate(host)
+        if place is None:
+            return Decision("bad_request", answer=answers.BAD_REQUEST)
+        if "?" in target:
+            path, mark, query = target.partition("?")
+            return self._settle(place, path, mark + query, None)
+        return self._settle(place, target, "", None)
+
+    def _settle(
+        self, place: _Place, path: str, query: str, authority: str | None
+    ) -> Decision[ServiceT]:
+        host, environment = place.host, place.environment
+        namespace = self._namespaces.get(place.namespace)
         if namespace is None:
             return Decision(
                 "config_error", host, path, query, authority, answer=answers.CONFIGURATION_ERROR
             )
-        service = self.table.choose(host, path)
+        service = place.naming.service or self.table.choose_by(place.naming, path)
         if service is None:
             answer = answers.not_found(host, path, self.table.listed)
             return Decision("not_found", host, path, query, authority, environment, answer=answer)
@@ -145,8 +185,8 @@ class Decider(Generic[ServiceT]):
             )
         return Decision("ok", host, path, query, authority, environment, service, found)
 
-    def _admit(self, head: RequestHead, authority: str | None) -> str | None:
-        """The host that counts, normalised; None when there is none to be had."""
+    def _admit(self, head: RequestHead, authority: str | None) -> _Place | None:
+        """Where the host that counts leads; None when there is none to be had."""
         hosts = head.hosts
         if len(hosts) != 1:
             if hosts or head.version != "1.0":
@@ -157,7 +197,16 @@ class Decider(Generic[ServiceT]):
         if self._trusted and self._trusts(head.peer):
             told = forwarded_host(head.x_forwarded_host, head.forwarded)
             host = host if told is None else told
-        return "" if host is None else normalise_host(host)
+        return self._nowhere if host is None else self._locate(host)
+
+    def _located(self, authority: str) -> _Place | None:
+        """Where a host leads, as written; ``_locate`` keeps the last ones."""
+        host = normalise_host(authority)
+        return None if host is None else self._place(host)
+
+    def _place(self, host: str) -> _Place:
+        environment = (self._by_suffix and self._by_suffix(host)) or self._environment
+        return _Place(host, environment, self._folded[environment], self.table.naming(host))
 
     def _trusts(self, peer: str | None) -> bool:
         try:

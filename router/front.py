@@ -8,12 +8,20 @@ of ``sanic.http.Http``.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from httptools import HttpParserInvalidURLError, parse_url
 from sanic import Request
 from sanic.compat import Header
-from sanic.exceptions import BadURL, PayloadTooLarge, URITooLong
+from sanic.exceptions import (
+    BadRequest,
+    BadURL,
+    ExpectationFailed,
+    PayloadTooLarge,
+    URITooLong,
+)
+from sanic.helpers import STATUS_CODES, has_message_body
 from sanic.http import Http, Stage
 from sanic.server.protocols.websocket_protocol import WebSocketProtocol
 
@@ -25,6 +33,16 @@ if TYPE_CHECKING:
     from router.service import Service
 
 BLANKS = " \t"
+STATUS_LINES = {
+    status: b"HTTP/1.1 %d %b\r\n" % (status, phrase)
+    for status, phrase in STATUS_CODES.items()
+    if status >= 200 and has_message_body(status)
+}
+NO_HOSTS: tuple[str, ...] = ()
+VERSIONS = {"HTTP/1.1": True, "HTTP/1.0": False}
+"""Whether a connection is kept if nothing is said."""
+NOTED = frozenset(("connection", "content-length", "host", "transfer-encoding", "upgrade"))
+"""Fields that the connection itself minds."""
 
 
 class RoutedRequest(Request):
@@ -33,9 +51,13 @@ class RoutedRequest(Request):
     ``raw_url`` stays what the client sent; ``path`` becomes the normalised one.
     """
 
-    __slots__ = ("decision", "router")
+    __slots__ = ("decision", "hosts", "is_readable", "router")
 
     decision: Decision[Service]
+    hosts: Sequence[str]
+    """The values of all Host fields."""
+    is_readable: bool
+    """Whether Sanic could read the target as it came."""
     router: Router
 
     def __init__(
@@ -49,6 +71,8 @@ class RoutedRequest(Request):
         head: bytes = b"",
         stream_id: int = 0,
     ) -> None:
+        self.hosts = NO_HOSTS
+        self.is_readable = True
         try:
             Request.__init__(
                 self, url_bytes, headers, version, method, transport, app, head, stream_id
@@ -56,37 +80,33 @@ class RoutedRequest(Request):
         except (BadURL, URITooLong):
             Request.__init__(self, b"*", headers, version, method, transport, app, head, stream_id)
             self.raw_url = url_bytes
+            self.is_readable = False
 
     def routing_head(self, *, with_proxy: bool) -> RequestHead:
         """What the decision is made of; what a proxy tells only if it may count."""
         headers = self.headers
-        hosts = [host.strip(BLANKS) for host in headers.getall("host", ())]
         target = self.raw_url.decode("ascii")
         if not with_proxy:
-            return RequestHead(self.method, target, hosts, self.version)
+            return RequestHead(self.method, target, self.hosts, self.version)
         return RequestHead(
             self.method,
             target,
-            hosts,
+            self.hosts,
             self.version,
             headers.get("x-forwarded-host"),
             headers.get("forwarded"),
             self.conn_info.client_ip if self.conn_info else None,
         )
 
-    def retarget(self, decision: Decision[Service], told: str) -> bool:
-        """Show the service the path of the decision; False when it is none that can be read.
-
-        ``told`` is the target as it came.
-        """
-        self.decision = decision
-        target = decision.path + decision.query
-        if target == told and self._parsed_url.path != b"*":
+    def retarget(self, decision: Decision[Service]) -> bool:
+        """Show the service the path of the decision; False when it is none that can be read."""
+        target = (decision.path + decision.query).encode("ascii")
+        if target == self.raw_url and self.is_readable:
             return True
         try:
-            self._parsed_url = parse_url(target.encode("ascii"))
+            self._parsed_url = parse_url(target)
         except HttpParserInvalidURLError:
-            return target == "*"
+            return target == b"*"
         return True
 
     @property
@@ -109,12 +129,132 @@ class RoutedRequest(Request):
 
 
 class RoutedHttp(Http):
-    """Sanic's HTTP connection, with a bound for a service's request bodies."""
+    """Sanic's HTTP connection, with a bound for a service's request bodies.
 
+    It reads a request's head in one pass over the fields, which also finds the hosts: what the
+    decision costs is saved there.
+    """
+
+    # Sanic takes the signals that nobody listens to out of these methods.
+    __touchup__ = ("http1_request_header",)  # type: ignore[assignment]
     __slots__ = ("max_body",)
 
     max_body: int | None
     """Of the request's service; unset before the first one."""
+    url: str
+    perft0: float
+    request_body: Any
+    response_func: Any
+
+    async def http1_request_header(self) -> None:
+        """Receive a request's head and make the request of it; refusals are Sanic's own."""
+        buffer = self.recv_buffer
+        end = buffer.find(b"\r\n\r\n")
+        while end < 0:
+            seen = max(0, len(buffer) - 3)
+            if seen >= self.HEADER_MAX_SIZE:
+                break
+            await self._receive_more()
+            end = buffer.find(b"\r\n\r\n", seen)
+        if not 0 <= end < self.HEADER_MAX_SIZE:
+            raise PayloadTooLarge("Request header exceeds the size limit")
+        head = bytes(buffer[:end])
+        fields: list[tuple[str, str]] = []
+        hosts: list[str] = []
+        framing = upgrade = None
+        try:
+            first, *lines = head.decode(errors="surrogateescape").split("\r\n")
+            method, self.url, protocol = first.split(" ")
+            await self.dispatch("http.lifecycle.read_head", inline=True, context={"head": head})
+            self.keep_alive = VERSIONS[protocol]
+            for line in lines:
+                name, value = line.split(":", 1)
+                name, value = field = name.lower(), value.lstrip()
+                fields.append(field)
+                if name not in NOTED:
+                    continue
+                if name == "host":
+                    hosts.append(value.strip(BLANKS))
+                elif name == "connection":
+                    self.keep_alive = value.lower() == "keep-alive"
+                elif name == "upgrade":
+                    upgrade = upgrade or field
+                elif framing is not None:
+                    raise ValueError("a body is framed twice")
+                else:
+                    framing = field
+            url = self.url.encode("ascii")
+        except (KeyError, ValueError):
+            raise BadRequest("Bad Request") from None
+        connection: Any = self.protocol
+        if not connection.app.config.KEEP_ALIVE:
+            self.keep_alive = False
+        self.head_only = method.upper() == "HEAD"
+        self.upgrade_websocket = upgrade is not None and upgrade[1].lower() == "websocket"
+        request: RoutedRequest = connection.request_class(
+            url, Header(fields), protocol[5:], method, connection.transport, connection.app, head
+        )
+        request.hosts = hosts
+        request._current.set(request)
+        await self.dispatch("http.lifecycle.request", inline=True, context={"request": request})
+        self.request_bytes_left = self.request_bytes = 0
+        if framing is not None:
+            end -= self._frame_body(request, *framing)
+        del buffer[: end + 4]
+        self.request, request.stream = request, self
+        connection.state["requests_count"] += 1
+
+    def _frame_body(self, request: RoutedRequest, name: str, value: str) -> int:
+        """Get ready for the body; returns how many bytes of the head's end belong to it."""
+        expect = request.headers.get("expect")
+        if expect is not None:
+            if expect.lower() != "100-continue":
+                raise ExpectationFailed(f"Unknown Expect: {expect}")
+            self.expecting_continue = True
+        if name == "transfer-encoding":
+            if value != "chunked":
+                raise BadRequest("Bad content-length")
+            self.request_body = "chunked"
+            return 2
+        self.request_body = True
+        try:
+            self.request_bytes_left = self.request_bytes = self._safe_int(value)
+        except ValueError:
+            raise BadRequest("Bad content-length") from None
+        return 0
+
+    async def http1_response_header(self, data: bytes, end_stream: bool) -> None:
+        """Send a response's head: in one piece with a body that is whole, else as Sanic does."""
+        response, headers = self.response, self.response.headers
+        body = data or response.body
+        first = STATUS_LINES.get(response.status)
+        if (
+            first is None
+            or not body
+            or not (end_stream or not data)
+            or self.head_only
+            or self.expecting_continue
+            or self.protocol.access_log
+        ):
+            await Http.http1_response_header(self, data, end_stream)
+            return
+        headers["content-length"] = len(body)
+        headers["connection"] = "keep-alive" if self.keep_alive else "close"
+        headers.setdefault("content-type", response.content_type)
+        fields = "\r\n".join([f"{name}: {value}" for name, value in headers.items()])
+        ends = len(headers) - 1
+        if (
+            not fields.isascii()
+            or fields.count("\n") != ends
+            or fields.count("\r") != ends
+            or "\0" in fields
+        ):
+            await Http.http1_response_header(self, data, end_stream)
+            return
+        self.response_func = None
+        self.response_size = len(body)
+        await self._send(b"%b%b\r\n\r\n%b" % (first, fields.encode(), body))
+        self.stage = Stage.IDLE
 
     async def read(self) -> bytes | None:
         """The next piece of the request's body; raises ``PayloadTooLarge`` past the bound."""

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Iterable
+from functools import lru_cache
 from time import perf_counter
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import structlog
 from sanic import HTTPResponse, Request, Sanic
 from sanic.config import Config
 from sanic.exceptions import PayloadTooLarge, SanicException
+from sanic.http import Stage
 from sanic.response import text
 
-from router import answers, metrics
+from router import answers
 from router.answers import Answer
 from router.asgi import AsgiService
 from router.decision import Decider, Decision, DecisionSettings
@@ -24,11 +26,12 @@ from router.deploy_api import DeployApi
 from router.deployments import Deployments, RegistryStore
 from router.errors import ConfigurationError
 from router.front import RoutedHttp, RoutedRequest
+from router.metrics import Count, Tally
 from router.registry import Namespace
 from router.service import Limits, Service
 
 _log = structlog.get_logger("router")
-observe_overhead: Final = metrics.OVERHEAD.observe
+COUNTS_AT_HAND = 1024
 
 
 class RouterSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +64,8 @@ class Router:
         self._deploy_service: Service | None = None
         self._decider: Decider[Service] = Decider(self.namespaces, self.settings.decision)
         self._with_proxy = self._decider.trusts_proxies
+        self._tally = Tally()
+        self._count = lru_cache(COUNTS_AT_HAND)(self._counted)
 
     def app(self, name: str = "router") -> Sanic[Config, SimpleNamespace]:
         """A Sanic application that serves nothing but this router.
@@ -117,30 +122,20 @@ class Router:
             await self._deploy_service.stop()
         for namespace in list(self.namespaces.values()):
             await namespace.stop()
+        self._tally.carry()
 
     async def handle_request(self, request: RoutedRequest) -> None:
         """Answer a request: by its service, or by the router itself."""
-        began_s = perf_counter()
-        head = request.routing_head(with_proxy=self._with_proxy)
-        decision = self._decider.decide(head)
-        observe_overhead(perf_counter() - began_s)
-        api = self._deploy_api
-        if api is not None and api.matches(decision.host, decision.path):
-            decision.outcome, decision.answer = "ok", None
-            decision.service, decision.found = "deploy", self._deploy_service
+        exchange: RoutedHttp = request.stream  # type: ignore[assignment]
+        decision = self._decide(request, exchange)
         service = decision.found
-        exchange = request.exchange
-        if service is not None and not request.retarget(decision, head.target):
-            decision.outcome, decision.answer = "bad_request", answers.BAD_REQUEST
-        elif service is not None and service.is_limited:
+        exchange.max_body = None
+        if service is not None and service.is_limited:
             self._hold_to_limits(exchange, decision, service.limits)
-        else:
-            exchange.max_body = None
-        answer = decision.answer
-        if service is None or answer is not None:
+        if service is None or decision.answer is not None:
             exchange.refuse_body()
-            await _send(request, answer or answers.CONFIGURATION_ERROR)
-            self._count(decision)
+            await _send(request, decision.answer or answers.CONFIGURATION_ERROR)
+            self._count(decision.environment, decision.service, decision.outcome).value += 1
             return
         request.router = self
         deadline: asyncio.Timeout | None = None
@@ -152,12 +147,38 @@ class Router:
                 deadline = asyncio.timeout(service.limits.wall_ms / 1000)
                 async with deadline:
                     await service.handle(request)
+            if exchange.stage is not Stage.IDLE:
+                service.check_end(exchange)
         except Exception as error:
             over_time = deadline is not None and deadline.expired()
             await self._end_badly(request, error, over_time=over_time)
         finally:
             service.leave()
-            self._count(decision)
+            self._count(decision.environment, decision.service, decision.outcome).value += 1
+
+    def _decide(self, request: RoutedRequest, exchange: RoutedHttp) -> Decision[Service]:
+        """The decision on a request, shown to it; one that cannot be followed is an answer."""
+        decision: Decision[Service] | None = None
+        hosts = request.hosts
+        if (
+            len(hosts) == 1
+            and request.is_readable
+            and not self._with_proxy
+            and request.method != "CONNECT"
+        ):
+            decision = self._decider.decide_plain(hosts[0], exchange.url)
+        is_plain = decision is not None
+        if decision is None:
+            decision = self._decider.decide(request.routing_head(with_proxy=self._with_proxy))
+        self._tally.decided(perf_counter() - exchange.perft0)
+        api = self._deploy_api
+        if api is not None and api.matches(decision.host, decision.path):
+            decision.outcome, decision.answer = "ok", None
+            decision.service, decision.found = "deploy", self._deploy_service
+        request.decision = decision
+        if not is_plain and decision.found is not None and not request.retarget(decision):
+            decision.outcome, decision.answer = "bad_request", answers.BAD_REQUEST
+        return decision
 
     def failure(self, request: RoutedRequest, error: Exception) -> HTTPResponse:
         """What a client is told of an error of a service."""
@@ -177,9 +198,9 @@ class Router:
         if decision.answer is not None:
             decision.outcome = "over_limit"
 
-    def _count(self, decision: Decision[Service]) -> None:
-        service = decision.service and self._decider.table.family(decision.service)
-        metrics.requests(decision.environment, service, decision.outcome).inc()
+    def _counted(self, environment: str, service: str, outcome: str) -> Count:
+        family = service and self._decider.table.family(service)
+        return self._tally.count(environment, family, outcome)
 
     async def _end_badly(
         self, request: RoutedRequest, error: Exception, *, over_time: bool

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Awaitable
 from typing import Any, Final
 
 from sanic import Blueprint, HTTPResponse, Request, Sanic
@@ -12,7 +13,7 @@ from sanic.handlers import ErrorHandler
 from sanic.http import Stage
 
 from router.errors import ServiceFailed
-from router.front import RoutedRequest
+from router.front import RoutedHttp, RoutedRequest
 from router.service import Limits, Service
 
 _numbers: Final = itertools.count(1)
@@ -73,12 +74,15 @@ class SanicService(Service):
         if self._owned:
             Sanic.unregister_app(self.app)
 
-    async def handle(self, request: RoutedRequest) -> None:
+    def handle(self, request: RoutedRequest) -> Awaitable[None]:
         """Hand the request to the application."""
-        exchange = request.exchange
-        request.app = self.app
-        exchange.request_max_size = self.app.config.REQUEST_MAX_SIZE
-        await self.app.handle_request(request)
+        app = request.app = self.app
+        if (exchange := request.stream) is not None:
+            exchange.request_max_size = app.config.REQUEST_MAX_SIZE
+        return app.handle_request(request)
+
+    def check_end(self, exchange: RoutedHttp) -> None:
+        """Sanic tells of some failures by leaving a response open, or none."""
         if exchange.stage is Stage.RESPONSE:
             raise ServiceFailed("the service failed within its response")
         if exchange.stage is Stage.HANDLER and not exchange.upgrade_websocket:

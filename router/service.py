@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable
 from typing import Annotated, Any
 
 import msgspec
 
-from router.front import RoutedRequest
+from router.front import RoutedHttp, RoutedRequest
 
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -42,11 +43,17 @@ class Service(ABC):
         """Let go of everything; nothing is in flight any more, or no longer waited for."""
 
     @abstractmethod
-    async def handle(self, request: RoutedRequest) -> None:
+    def handle(self, request: RoutedRequest) -> Awaitable[None]:
         """Answer a request. Cancelled when the client leaves.
 
         An exception tells that the service failed; whether a response had begun is known to the
         request's stream.
+        """
+
+    def check_end(self, exchange: RoutedHttp) -> None:  # noqa: B027
+        """Raise ``ServiceFailed`` where a request that is over has no whole response.
+
+        Asked only where none was sent to its end.
         """
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -48,6 +48,17 @@ class TableSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Service of a whole host, profile v2 only; None: the profile's."""
 
 
+class Naming(NamedTuple):
+    """What a host says of the service, whatever the path is."""
+
+    service: str | None = None
+    """The one it names itself; the path does not count then."""
+    by_path: bool = False
+    """Whether the path may name one."""
+    otherwise: str | None = None
+    """The one of a path that names none."""
+
+
 class ServiceTable:
     """Immutable; ``choose`` is all there is to ask."""
 
@@ -83,22 +94,31 @@ class ServiceTable:
 
         It need not be registered: with versions it may be a name that no table holds.
         """
-        if self._zones and not self._is_accepted(host):
-            return None
-        if self._versions:
-            service = self._version_of(host) or self._aliases.get(host)
-            if service is not None:
-                return service
-        first = host.partition(".")[0]
-        if first in self._names:
-            return first
-        if path.startswith("/api/"):
+        return self.choose_by(self.naming(host), path)
+
+    def choose_by(self, naming: Naming, path: str) -> str | None:
+        """The same, of what a host was found to say."""
+        if naming.service is not None:
+            return naming.service
+        if naming.by_path and path.startswith("/api/"):
             segment = path[5:].partition("/")[0]
             if segment in self._names:
                 return segment
-        if first == "api" or host in self._default_hosts:
-            return DEFAULT_SERVICE
-        return None
+        return naming.otherwise
+
+    def naming(self, host: str) -> Naming:
+        """What a normalised host says of the service."""
+        if self._zones and not self._is_accepted(host):
+            return Naming()
+        if self._versions:
+            service = self._version_of(host) or self._aliases.get(host)
+            if service is not None:
+                return Naming(service)
+        first = host.partition(".")[0]
+        if first in self._names:
+            return Naming(first)
+        is_default = first == "api" or host in self._default_hosts
+        return Naming(by_path=True, otherwise=DEFAULT_SERVICE if is_default else None)
 
     def family(self, service: str) -> str:
         """The table's name for a service: that of ``db-v1`` is ``db``. Bounds what metrics count"""

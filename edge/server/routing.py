@@ -6,6 +6,7 @@ come from the router's file and, over the Deploy API, from the session store.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Any
 
 from sanic import Sanic
@@ -32,9 +33,9 @@ class GatewayService(Service):
         super().__init__()
         self._app = app
 
-    async def handle(self, request: RoutedRequest) -> None:
+    def handle(self, request: RoutedRequest) -> Awaitable[None]:
         """As without a router."""
-        await self._app.handle_request(request)
+        return self._app.handle_request(request)
 
 
 class RegistryRecords:
