@@ -130,7 +130,7 @@ def build_gateway(
             meters.watch_recognizer(recognizer.name, recognizer.counts)
     return Gateway(
         settings.session,
-        protocols=client_protocols(counts, settings.listen, meetings),
+        protocols=client_protocols(counts, settings.listen, meetings, settings.doors.front_doors),
         recognizers=recognizers,
         supervision=settings.supervisor,
         audio=settings.track,

@@ -31,7 +31,7 @@ from edge.asr.settings import ChoiceSettings, SupervisorSettings
 from edge.audio.settings import TrackSettings
 from edge.demo.settings import MonitorSettings
 from edge.errors import SettingError
-from edge.ingest.settings import ListenSettings
+from edge.ingest.settings import DoorSettings, ListenSettings
 from edge.meeting.settings import MeetingSettings
 from edge.objects.settings import ObjectSettings
 from edge.server.settings import RoutingSettings, ServerSettings
@@ -70,6 +70,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     objects: ObjectSettings = msgspec.field(default_factory=ObjectSettings)
     retention: RetentionSettings = msgspec.field(default_factory=RetentionSettings)
     listen: ListenSettings = msgspec.field(default_factory=ListenSettings)
+    doors: DoorSettings = msgspec.field(default_factory=DoorSettings)
     meeting: MeetingSettings = msgspec.field(default_factory=MeetingSettings)
     dump: DumpSettings = msgspec.field(default_factory=DumpSettings)
     track: TrackSettings = msgspec.field(default_factory=TrackSettings)

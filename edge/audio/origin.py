@@ -36,7 +36,7 @@ class MediaOrigin:
 
     def __init__(self, before: MediaOrigin | None = None, time: SessionTime | None = None) -> None:
         """``before`` is the base of the connection before; without ``time`` nothing was heard."""
-        self._kept: int = 0 if before is None else before._known
+        self._kept: int = 0 if before is None else before.known
         self._time = time
         self._offset = self._kept if time is None else None
 
@@ -47,7 +47,8 @@ class MediaOrigin:
         return self._offset
 
     @property
-    def _known(self) -> int:
+    def known(self) -> int:
+        """``offset`` as far as it is decided; else that of the connection before."""
         return self._kept if self._offset is None else self._offset
 
     def _decide(self, timestamp: int, now_s: float) -> int:

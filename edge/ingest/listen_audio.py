@@ -13,7 +13,7 @@ CHUNK_MS = 80
 """What recognizers advise to be sent at once."""
 SAMPLE_BYTES = 2
 CHUNK_BYTES = FORMAT.rate_hz * SAMPLE_BYTES * CHUNK_MS // 1000
-TICKS_PER_SAMPLE = 48000 // FORMAT.rate_hz
+CLOCK_HZ = 48000
 REST_S = 0.1
 """A chunk that nothing has completed for so long is played as it is."""
 PAUSE_S = 2.0
@@ -23,23 +23,24 @@ PAUSE_S = 2.0
 class SampleClock:
     """Media times of audio that carries none: samples are counted, long pauses by the clock."""
 
-    __slots__ = ("_began_s", "_end")
+    __slots__ = ("_began_s", "_end", "_rate_hz")
 
-    def __init__(self) -> None:
+    def __init__(self, rate_hz: int = FORMAT.rate_hz) -> None:
+        self._rate_hz = rate_hz
         self._end = 0
         self._began_s: float | None = None
         """When the sound of sample 0 was made, by the arrival that was least late."""
 
     def place(self, samples: int, now_s: float) -> int:
-        """The time of the first of so many samples of 16 kHz that came now, in 48 kHz samples."""
-        start, end_s = self._end, (self._end + samples) / FORMAT.rate_hz
+        """The time of the first of so many samples that came now, in 48 kHz samples."""
+        start, end_s = self._end, (self._end + samples) / self._rate_hz
         if self._began_s is None or now_s - self._began_s < end_s:
             self._began_s = now_s - end_s
         late_s = now_s - self._began_s - end_s
         if late_s > PAUSE_S:
-            start += round(late_s * FORMAT.rate_hz)
+            start += round(late_s * self._rate_hz)
         self._end = start + samples
-        return start * TICKS_PER_SAMPLE
+        return start * CLOCK_HZ // self._rate_hz
 
 
 class Gathering:

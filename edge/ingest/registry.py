@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping
+
 from edge.ingest.counts import IngestCounts
+from edge.ingest.deepgram import SUBPROTOCOL as DEEPGRAM_TOKEN
+from edge.ingest.deepgram import DeepgramProtocol
 from edge.ingest.interface import ClientProtocol, Refusal, UpgradeRequest
 from edge.ingest.listen import ListenProtocol
 from edge.ingest.media import MediaProtocol
 from edge.ingest.meeting import MeetingProtocol
 from edge.ingest.query import parse_media_query
 from edge.ingest.session_socket import SessionProtocol
-from edge.ingest.settings import ListenSettings
+from edge.ingest.settings import DoorName, ListenSettings
 from edge.meeting.meetings import Meetings
 from edge.session.interface import SessionHost
 from edge.transport.interface import Limits
 
+DOORS: Mapping[DoorName, Callable[[IngestCounts], tuple[ClientProtocol, ...]]] = {
+    "deepgram": lambda counts: (
+        DeepgramProtocol(counts, DEEPGRAM_TOKEN),
+        DeepgramProtocol(counts, None),
+    ),
+}
+"""Those for other services' clients, which are asked for by name."""
+
 
 def client_protocols(
-    counts: IngestCounts, listen: ListenSettings, meetings: Meetings
+    counts: IngestCounts,
+    listen: ListenSettings,
+    meetings: Meetings,
+    doors: Collection[DoorName] = (),
 ) -> tuple[ClientProtocol, ...]:
     """All protocols, in the order in which they are asked; they count into ``counts``."""
     return (
@@ -24,6 +39,7 @@ def client_protocols(
         MediaProtocol(counts),
         SessionProtocol(counts, listen),
         ListenProtocol(counts, listen),
+        *(protocol for name in DOORS if name in doors for protocol in DOORS[name](counts)),
         Nowhere(),
     )
 

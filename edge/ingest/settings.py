@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
 from edge.option import option
+
+DoorName = Literal["openai", "deepgram", "twilio"]
+
+
+class DoorSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The doors for clients that were written for other services."""
+
+    front_doors: Annotated[
+        tuple[DoorName, ...],
+        option("Other services whose clients are served: openai, deepgram, twilio"),
+    ] = ()
+    """``/v1/realtime`` and ``/v1/audio/transcriptions``; ``/v1/listen``; ``/twilio``."""
+    file_audio_s: Annotated[
+        float, option("A file sent to /v1/audio/transcriptions plays this long at most", gt=0)
+    ] = 3600.0
+    """Longer ones are answered 400."""
 
 
 class ListenSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING
 
 from edge.asr.interface import EngineMessage
@@ -72,6 +72,21 @@ class Attachment:
         A few seconds at most while the store answers; ends with the session.
         """
         await self.session.settled()
+
+    def flush(self, deadline_s: float) -> Coroutine[None, None, None]:
+        """Flush this connection's tracks now; the answer awaits their last finals.
+
+        The connection goes on: with the next audio its tags open again.
+        """
+        return self.session.flush_of(self, deadline_s)
+
+    def discard(self) -> None:
+        """Let this connection's tracks end without a word; its tags open again as after a flush."""
+        self.session.discard_of(self)
+
+    def client_ms(self, session_ms: float) -> float:
+        """A time of a ``SpokenLine`` on the clock of this connection's timestamps."""
+        return self.session.client_ms(self, session_ms)
 
     async def finish(self, deadline_s: float) -> None:
         """The client has ended its session: flush this connection's tags, await their last finals.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 
 from edge.asr.transcript import Transcript
 from edge.audio.origin import MediaOrigin, SessionTime
@@ -37,6 +37,8 @@ from edge.session.writer import TrackWriter
 
 _log = get_logger("edge.session.live")
 
+SAMPLES_PER_MS = 48
+"""Of the clock that media timestamps count."""
 MOST_TAKEOVERS = 3
 TAKEOVERS_WITHIN_S = 10.0
 """After so many takeovers within so long the clients are two: both stay."""
@@ -351,6 +353,20 @@ class LiveSession:
         if self.attachments == [attachment]:
             self._endings.finish_all(self._inherited, deadline_s)
         await self._endings.done()
+
+    def flush_of(self, attachment: Attachment, deadline_s: float) -> Coroutine[None, None, None]:
+        """Flush the tracks of a connection that goes on; the answer awaits their last finals."""
+        self._endings.finish_all(attachment.tracks, deadline_s)
+        return self._endings.done()
+
+    def discard_of(self, attachment: Attachment) -> None:
+        """End the tracks of a connection that goes on; what has no final yet gets none."""
+        while attachment.tracks:
+            self._endings.abort(attachment.tracks.popitem()[1])
+
+    def client_ms(self, attachment: Attachment, session_ms: float) -> float:
+        """A time of the session's clock on that of a connection's timestamps."""
+        return self._place.track_ms(session_ms) - attachment.origin.known / SAMPLES_PER_MS
 
     async def finish(self, deadline_s: float) -> None:
         """Flush every track and wait for its last finals, at most ``deadline_s`` seconds.

@@ -102,6 +102,10 @@ class Place:
         """A time of this client's tracks on the clock that began when the session was made."""
         return track_ms + self._shift_ms
 
+    def track_ms(self, session_ms: float) -> float:
+        """The other way round."""
+        return session_ms - self._shift_ms
+
     def told(self) -> None:
         """The client has been told all it was owed: no other worker has to."""
         if self._is_media and self.claim.name:
