@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Protocol, runtime_checkable
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -27,6 +28,14 @@ class UpgradeRequest(msgspec.Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         """The path only: the rest may hold keys."""
         return f"UpgradeRequest({self.path!r})"
+
+
+def dispatch_asked(query: str) -> bool | None:
+    """What ``useDispatcher`` in a query says: ``true`` is on, anything else off, None: nothing."""
+    if "useDispatcher" not in query:
+        return None
+    values = dict(reversed(parse_qsl(query, keep_blank_values=True)))
+    return values["useDispatcher"] == "true" if "useDispatcher" in values else None
 
 
 class Refusal(msgspec.Struct, frozen=True):

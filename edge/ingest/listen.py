@@ -121,6 +121,7 @@ class ListenReceiver:
             speaker=self._query.speaker,
             provider=self._query.provider,
             language=self._query.language,
+            use_dispatcher=self._query.use_dispatcher,
             terms=ListenTerms(Turns()),
         )
         provider = self._query.provider

@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from edge.ingest.interface import dispatch_asked
 from edge.session.names import name_problem
 
 DEFAULT_SPEAKER = "speaker"
@@ -39,6 +40,8 @@ class ListenQuery(msgspec.Struct, frozen=True, kw_only=True):
     resume: ResumePoint | None = None
     log: bool = False
     """Whether a plain client is told where in the log its turns are."""
+    use_dispatcher: bool | None = None
+    """None: it does not say."""
 
 
 def parse_listen_query(query: str) -> ListenQuery | str:
@@ -68,6 +71,7 @@ def parse_listen_query(query: str) -> ListenQuery | str:
         provider=(values.get("provider") or "").lower() or None,
         resume=resume,
         log=resume is not None or values.get("log") == "true",
+        use_dispatcher=dispatch_asked(query),
     )
 
 

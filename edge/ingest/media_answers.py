@@ -42,7 +42,7 @@ def info_of(host: SessionHost, request: SessionRequest) -> Info:
             providers_priority=list(offer.providers_priority),
             force_commit_timeout=offer.force_commit_s,
             session_resume_enabled=offer.resume,
-            use_dispatcher=request.use_dispatcher,
+            use_dispatcher=bool(request.use_dispatcher),
         ),
         session_id=request.session_id or UNSET,
     )

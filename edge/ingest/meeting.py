@@ -304,7 +304,8 @@ class MeetingReceiver:
         if provider and provider not in offer.available_providers:
             self._unavailable(provider)
             return
-        live = LiveRole(self._host, self._meetings, self._desk, provider, self._tell)
+        asked = self._url.use_dispatcher
+        live = LiveRole(self._host, self._meetings, self._desk, provider, self._tell, asked)
         if problem := live.begin():
             self._repeats.note("a meeting is not recognized", reason=problem)
             return

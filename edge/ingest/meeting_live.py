@@ -77,13 +77,20 @@ class LiveRole:
     """One socket's; made when the socket sends, ended with it."""
 
     def __init__(
-        self, host: SessionHost, meetings: Meetings, desk: Desk, provider: str, told: Told
+        self,
+        host: SessionHost,
+        meetings: Meetings,
+        desk: Desk,
+        provider: str,
+        told: Told,
+        use_dispatcher: bool | None = None,
     ) -> None:
         self._host = host
         self._meetings = meetings
         self._desk = desk
         self._provider = provider
         self._told = told
+        self._use_dispatcher = use_dispatcher
         self._attachment: Attachment | None = None
         self._terms = LiveTerms()
         self._is_new = True
@@ -112,6 +119,7 @@ class LiveRole:
             session_id=session,
             speaker=role,
             provider=self._provider or None,
+            use_dispatcher=self._use_dispatcher,
             terms=terms,
             measure=partial(_measured, terms),
         )

@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, unquote_to_bytes
 
 import msgspec
 
+from edge.ingest.interface import dispatch_asked
 from edge.meeting.records import Role, parse_role
 from edge.session.names import name_problem
 
@@ -24,6 +25,8 @@ class MeetingUrl(msgspec.Struct, frozen=True, kw_only=True):
     """Whether what is said is sent back over the socket."""
     provider: str = ""
     """The recognizer; empty takes that of the meeting, or the gateway's."""
+    use_dispatcher: bool | None = None
+    """None: it does not say."""
 
 
 def is_meeting_path(path: str) -> bool:
@@ -57,6 +60,7 @@ def parse_meeting_url(path: str, query: str) -> MeetingUrl | str:
         role=role,
         transcripts=values.get("transcripts", [""])[0].strip().lower() in _YES,
         provider=values.get("provider", [""])[0].strip(),
+        use_dispatcher=dispatch_asked(query),
     )
 
 

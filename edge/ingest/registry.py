@@ -12,6 +12,8 @@ from edge.ingest.listen import ListenProtocol
 from edge.ingest.media import MediaProtocol
 from edge.ingest.meeting import MeetingProtocol
 from edge.ingest.query import parse_media_query
+from edge.ingest.realtime import SUBPROTOCOL as REALTIME
+from edge.ingest.realtime import RealtimeProtocol
 from edge.ingest.session_socket import SessionProtocol
 from edge.ingest.settings import DoorName, ListenSettings
 from edge.meeting.meetings import Meetings
@@ -19,6 +21,10 @@ from edge.session.interface import SessionHost
 from edge.transport.interface import Limits
 
 DOORS: Mapping[DoorName, Callable[[IngestCounts], tuple[ClientProtocol, ...]]] = {
+    "openai": lambda counts: (
+        RealtimeProtocol(counts, REALTIME),
+        RealtimeProtocol(counts, None),
+    ),
     "deepgram": lambda counts: (
         DeepgramProtocol(counts, DEEPGRAM_TOKEN),
         DeepgramProtocol(counts, None),

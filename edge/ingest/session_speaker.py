@@ -64,6 +64,7 @@ def speaker_request(
         speaker=query.speaker,
         provider=query.provider,
         language=query.language,
+        use_dispatcher=query.use_dispatcher,
         terms=Terms(audio, form, is_settled=not is_elsewhere),
         covers=covers,
     )
