@@ -5,6 +5,7 @@
 #   make bench       the benchmarks
 #   make bench-load  a hundred streams into a running gateway; BENCH_ARGS=--help shows the others
 #   make bench-meeting  a hundred meetings recorded at once, and what a long one writes to disk
+#   make bench-router a request through the router, beside plain Sanic and nginx in front of it
 #   make bench-store what the session store does in a second, beside the bare engines
 #   make soak        half an hour of streams that come and go, to see that memory stays flat
 #   make hostile     attackers against a running gateway, in full; on a quiet machine
@@ -42,7 +43,7 @@ FUZZ_ARGS ?=
 FAULTS_ARGS ?=
 CHAOS_ARGS ?=
 
-.PHONY: help demo test bench bench-load bench-meeting bench-store soak hostile faults chaos kills meeting-kills fuzz lint docs wheel test-wheel prove-image clean
+.PHONY: help demo test bench bench-router bench-load bench-meeting bench-store soak hostile faults chaos kills meeting-kills fuzz lint docs wheel test-wheel prove-image clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -50,7 +51,7 @@ help:
 demo: $(STAMPS)/native
 	@$(RUN)/edgescribe demo
 
-test: $(STAMPS)/native $(STAMPS)/browser
+test: $(STAMPS)/native $(STAMPS)/browser $(STAMPS)/nginx
 	@if [[ -n "$(PYTEST_ARGS)" ]]; then
 		$(RUN)/python -m pytest $(PYTEST_ARGS)
 	else
@@ -59,8 +60,11 @@ test: $(STAMPS)/native $(STAMPS)/browser
 		$(RUN)/python -m pytest -q $(ALONE)
 	fi
 
-bench: $(STAMPS)/native
+bench: $(STAMPS)/native $(STAMPS)/nginx
 	@$(RUN)/python -m pytest bench $(BENCH_MODE) $(BENCH_ARGS)
+
+bench-router: $(STAMPS)/native $(STAMPS)/nginx
+	@$(RUN)/python -m pytest bench/test_bench_router.py --figures
 
 bench-load: $(STAMPS)/native
 	@$(RUN)/python -m bench.load $(BENCH_ARGS)
@@ -124,6 +128,10 @@ $(STAMPS)/system: tools/system.sh
 $(STAMPS)/browser: tools/system.sh
 	@tools/system.sh browser
 	mkdir -p $(@D)
+	touch $@
+
+$(STAMPS)/nginx: tools/nginx.sh $(STAMPS)/python
+	@tools/nginx.sh $(VENV)
 	touch $@
 
 $(STAMPS)/python: pyproject.toml tools/environment.sh $(STAMPS)/system

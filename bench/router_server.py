@@ -9,13 +9,13 @@ import sys
 from typing import Any
 
 from sanic import HTTPResponse, Request, Sanic
-from sanic.response import text
+from sanic.response import json, text
 
 from router import Namespace, Router, RouterProtocol
 
 
 def service(name: str) -> Sanic[Any, Any]:
-    """One handler, which answers at once."""
+    """A handler that answers at once, and one that reads and makes some JSON."""
     app: Sanic[Any, Any] = Sanic(name, configure_logging=False)
     app.config.ACCESS_LOG = False
     app.config.MOTD = False
@@ -23,6 +23,12 @@ def service(name: str) -> Sanic[Any, Any]:
     @app.get("/query")
     async def query(request: Request) -> HTTPResponse:
         return text("ok")
+
+    @app.post("/api/notes/<note:int>")
+    async def keep(request: Request, note: int) -> HTTPResponse:
+        told = request.json
+        lines = [line for line in told["lines"] if request.args.get("q", "") in line]
+        return json({"note": note, "by": request.headers["authorization"][7:], "lines": lines})
 
     return app
 
