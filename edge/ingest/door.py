@@ -25,10 +25,10 @@ from edge.session.interface import SessionHost, SessionRequest, SpokenLine, TagF
 from edge.session.live_track import LiveTrack
 from edge.transport.interface import Close, Socket
 
-OPENING_EVENTS = 10.0
-"""What opening a track counts beside the message that does it."""
 EVENT_MS = 80.0
 """Audio that one event may bring."""
+OPENING_MS = 10 * EVENT_MS
+"""What opening a track counts beside the message that does it."""
 
 _log = get_logger("edge.ingest.door")
 
@@ -180,8 +180,8 @@ class Caller(ABC):
 
     def feed(self, voice: Voice, data: bytes) -> bool:
         """Hand audio to its track; False when it is not taken. Raises ``UnusableContainer``."""
-        attachment, throttle = self._attachment, self._throttle
-        if not self._takes or attachment is None or throttle is None:
+        attachment = self._attachment
+        if not self._takes or attachment is None:
             self._counts.refused_packets += 1
             return False
         is_new = voice.tag not in attachment.tracks
@@ -200,14 +200,15 @@ class Caller(ABC):
             return False
         self._counts.audio_packets += packets
         self._counts.audio_bytes += len(data)
-        self._spend(track, throttle, voice.sent_ms - before_ms, now_s, is_new=is_new)
+        self.spend(track, voice.sent_ms - before_ms + is_new * OPENING_MS, now_s)
         return True
 
-    def _spend(
-        self, track: LiveTrack, throttle: Throttle, brought_ms: float, now_s: float, *, is_new: bool
-    ) -> None:
-        events = brought_ms / EVENT_MS - 1.0 + OPENING_EVENTS * is_new
-        if events > 0.0:
+    def spend(self, track: LiveTrack, brought_ms: float, now_s: float) -> None:
+        """Count what a message brought, and read no further while its track has enough to play."""
+        throttle = self._throttle
+        if throttle is None:
+            return
+        if (events := brought_ms / EVENT_MS - 1.0) > 0.0:
             throttle.spend(events, now_s)
         if track.audio.crowding >= 1.0:
             tracks = self._attachment.tracks.values() if self._attachment else ()

@@ -138,6 +138,11 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
         """How samples are written."""
         return _FORMS[self.format]
 
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """What the recognizer is opened with."""
+        return self.format, self.model, self.language or ""
+
     def updated(self, session: Session) -> Terms:
         """With what is given changed, the rest as before."""
         given, changed = session.audio.input, self

@@ -16,6 +16,7 @@ from edge.ingest.realtime import SUBPROTOCOL as REALTIME
 from edge.ingest.realtime import RealtimeProtocol
 from edge.ingest.session_socket import SessionProtocol
 from edge.ingest.settings import DoorName, ListenSettings
+from edge.ingest.twilio import TwilioProtocol
 from edge.meeting.meetings import Meetings
 from edge.session.interface import SessionHost
 from edge.transport.interface import Limits
@@ -29,6 +30,7 @@ DOORS: Mapping[DoorName, Callable[[IngestCounts], tuple[ClientProtocol, ...]]] =
         DeepgramProtocol(counts, DEEPGRAM_TOKEN),
         DeepgramProtocol(counts, None),
     ),
+    "twilio": lambda counts: (TwilioProtocol(counts),),
 }
 """Those for other services' clients, which are asked for by name."""
 
