@@ -65,6 +65,7 @@ bench: $(STAMPS)/native $(STAMPS)/nginx
 
 bench-router: $(STAMPS)/native $(STAMPS)/nginx
 	@$(RUN)/python -m pytest bench/test_bench_router.py --figures
+	$(RUN)/python -m bench.router_neighbours
 
 bench-load: $(STAMPS)/native
 	@$(RUN)/python -m bench.load $(BENCH_ARGS)

@@ -86,7 +86,7 @@ class AsgiService(Service):
 
     async def _run(self, scope: Scope, receive: Receive, send: Send, over: asyncio.Event) -> None:
         """Run the application until it ends or its response has; raises what it raised."""
-        task = asyncio.ensure_future(self.app(scope, receive, send))
+        task = asyncio.ensure_future(_call(self.app, scope, receive, send))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         waiting = asyncio.ensure_future(over.wait())
@@ -136,6 +136,14 @@ class AsgiService(Service):
                 "namespace": request.namespace if decision.environment else None,
             },
         }
+
+
+async def _call(app: AsgiApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Run an application, which may fail but not end the process."""
+    try:
+        await app(scope, receive, send)
+    except SystemExit as error:
+        raise ServiceFailed(f"the service wants to end the process: {error}") from error
 
 
 class _HttpExchange:
@@ -226,7 +234,7 @@ class _Lifespan:
     async def _run(self) -> None:
         scope = {"type": "lifespan", "asgi": VERSIONS, "state": self._state}
         try:
-            await self._app(scope, self._events.get, self._send)
+            await _call(self._app, scope, self._events.get, self._send)
         except Exception as error:
             if self._started.done():
                 _log.error("an ASGI application's lifespan failed", exc_info=error)

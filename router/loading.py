@@ -45,6 +45,6 @@ def load(path: str) -> Any:
         found = importlib.import_module(module)
         for name in attribute.split("."):
             found = getattr(found, name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ServiceFailed(f"{path!r} cannot be loaded: {error}") from error
     return found

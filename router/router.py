@@ -149,7 +149,7 @@ class Router:
                     await service.handle(request)
             if exchange.stage is not Stage.IDLE:
                 service.check_end(exchange)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             over_time = deadline is not None and deadline.expired()
             await self._end_badly(request, error, over_time=over_time)
         finally:
@@ -203,7 +203,7 @@ class Router:
         return self._tally.count(environment, family, outcome)
 
     async def _end_badly(
-        self, request: RoutedRequest, error: Exception, *, over_time: bool
+        self, request: RoutedRequest, error: Exception | SystemExit, *, over_time: bool
     ) -> None:
         """End a request that its service did not: with an answer, or with the connection's end."""
         exchange, decision = request.exchange, request.decision
@@ -230,7 +230,7 @@ class Router:
         request.exchange.refuse_body()
         await _send(request, answer)
 
-    def _failed(self, request: RoutedRequest, error: Exception) -> Answer:
+    def _failed(self, request: RoutedRequest, error: Exception | SystemExit) -> Answer:
         decision = request.decision
         decision.outcome = "dispatch_error"
         request_id = uuid.uuid4().hex

@@ -56,7 +56,7 @@ class SanicService(Service):
             app.state.is_started = app.state.is_running = True
             await self._announce("server.init.before")
             await self._announce("server.init.after")
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             _released(app)
             raise ServiceFailed(
                 f"the Sanic application {app.name!r} cannot start: {error}"
