@@ -11,7 +11,7 @@ from typing import Generic
 import msgspec
 
 from dispatch.messages import decode_message
-from dispatch.outbox import Outbox, RowT, message_id
+from dispatch.outbox import Outbox, Row, RowT, message_id
 from dispatch.seen import Seen
 
 log = logging.getLogger("dispatch")
@@ -41,6 +41,8 @@ class Intake(Generic[RowT]):
         self._source = source
         self._batch_wait_s = batch_wait_s
         self._seen = Seen() if seen is None else seen
+        self._acks: list[tuple[Sequence[RowT], asyncio.Future[None]]] = []
+        self._acking: asyncio.Task[None] | None = None
         self._is_flowing = False
         self._stopping = False
 
@@ -76,7 +78,7 @@ class Intake(Generic[RowT]):
         again: list[RowT] = []
         names = set[str]()
         for row in rows:
-            name = message_id(row)
+            name = identity(row)
             if name in self._seen or name in names:
                 again.append(row)
                 continue
@@ -84,7 +86,7 @@ class Intake(Generic[RowT]):
             if is_message(row.body):
                 fresh.append(row)
             else:
-                log.error("Dispatcher error: %s (message %s)", NOT_A_MESSAGE, name)
+                log.error("Dispatcher error: %s (message %s)", NOT_A_MESSAGE, message_id(row))
                 await self._source.bury(owner, row, NOT_A_MESSAGE)
                 self.counts.garbage += 1
         if again:
@@ -93,8 +95,30 @@ class Intake(Generic[RowT]):
         return fresh
 
     async def ack(self, owner: str, rows: Sequence[RowT]) -> None:
-        self._seen.add(message_id(row) for row in rows)
-        await self._source.ack(owner, rows)
+        """Sessions that are acknowledged at the same time are so in one call of the source."""
+        self._seen.add(identity(row) for row in rows)
+        done = asyncio.get_running_loop().create_future()
+        self._acks.append((rows, done))
+        if self._acking is None:
+            self._acking = asyncio.create_task(self._ack_all(owner))
+        await asyncio.shield(done)
+
+    async def _ack_all(self, owner: str) -> None:
+        while self._acks:
+            group, self._acks = self._acks, []
+            failure: Exception | None = None
+            try:
+                await self._source.ack(owner, [row for rows, _ in group for row in rows])
+            except Exception as error:
+                failure = error
+            for _, done in group:
+                if failure is None:
+                    done.set_result(None)
+                else:
+                    done.set_exception(failure)
+                    # Whoever waited may have been cancelled meanwhile.
+                    done.exception()
+        self._acking = None
 
     async def retry(self, owner: str, row: RowT, delay_s: float) -> None:
         await self._source.retry(owner, row, delay_s)
@@ -114,6 +138,11 @@ class Intake(Generic[RowT]):
     async def shed(self, keep: int) -> int:
         """A consumer gives nothing up: how much may wait is for those who fill the queue."""
         return 0
+
+
+def identity(row: Row) -> str:
+    """A session that is begun anew counts its messages anew, in another epoch."""
+    return f"{row.epoch}/{message_id(row)}"
 
 
 def is_message(body: bytes) -> bool:

@@ -1,0 +1,382 @@
+"""``redis``: streams as ``dispatch.redis_stream`` lays them out, shared by many consumers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
+
+import msgspec
+from redis.asyncio import RedisCluster
+from redis.exceptions import RedisError, ResponseError
+
+from dispatch.messages import Envelope
+from dispatch.redis_stream import (
+    DEAD_LETTERS_KEPT_S,
+    DIED_MS,
+    FIELDS,
+    GROUP,
+    PREFIX,
+    REASON,
+    Partition,
+    connect,
+    disconnect,
+    envelope_of,
+    fields_of,
+    partition_of,
+    partitions,
+    trim,
+)
+from dispatch.sources.leases import Leases
+from dispatch.sources.sessions import Sessions
+
+MAX_BUFFERED = 1000
+"""Rows of a partition that are read ahead of their delivery."""
+READ_AT_ONCE = 100
+TRIM_EVERY_S = 10.0
+ACKNOWLEDGED_KEPT_S = 3600.0
+UNREADABLE = "not an entry of the dispatch queue"
+
+
+class RedisRow(msgspec.Struct, frozen=True):
+    """An entry; ``name`` is its id in the stream of its partition."""
+
+    name: str
+    session: str
+    offset: int
+    epoch: str
+    attempt: int
+    enqueued_ms: int
+    body: bytes
+
+    def failed(self) -> RedisRow:
+        return msgspec.structs.replace(self, attempt=self.attempt + 1)
+
+
+class RedisLetter(msgspec.Struct, frozen=True):
+    """A message that was given up: why, and when (ms since 1970)."""
+
+    row: RedisRow
+    reason: str
+    died_ms: int
+
+
+class _Held(msgspec.Struct, eq=False):
+    """A partition that this consumer reads."""
+
+    sessions: Sessions[RedisRow]
+    after: str | None = "0-0"
+    """Up to where its predecessors' entries were taken over; None when all are."""
+
+
+class RedisSource:
+    """Reads the partitions that it holds, those of dead consumers from where they were left.
+
+    Calls raise ``RedisError`` or ``OSError`` (``TimeoutError``) while the server does not answer;
+    what was read stays and is handed out again when its lease ends.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        prefix: str = PREFIX,
+        *,
+        group: str = GROUP,
+        lease_s: float = 15.0,
+        block_s: float = 0.5,
+        deadline_s: float = 10.0,
+        kept_s: float = ACKNOWLEDGED_KEPT_S,
+    ) -> None:
+        """``lease_s``: partitions of a consumer that died are taken over after so long at most;
+        ``kept_s``: entries that were acknowledged stay for so long. ``ValueError`` for the URL."""
+        self._client = connect(url, deadline_s)
+        self._prefix = prefix
+        self._group = group
+        self._name = f"consumer-{secrets.token_hex(8)}"
+        self._leases = Leases(self._client, prefix, self._name, lease_s, group)
+        self._block_ms = max(int(block_s * 1000), 1)
+        self._deadline_s = deadline_s
+        self._kept_s = kept_s
+        self._held: dict[Partition, _Held] = {}
+        self._has_groups = False
+        self._trim_at_s = 0.0
+        self._trimmed = 0
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        with contextlib.suppress(RedisError, OSError):
+            async with asyncio.timeout(self._deadline_s):
+                await self._leases.leave()
+        await disconnect(self._client)
+
+    async def claim(self, owner: str, limit: int = 100, lease_s: float = 30.0) -> list[RedisRow]:
+        """Rows read before, else those that come while it waits for them a moment."""
+        await self._keep_up()
+        taken = self._take(limit, lease_s)
+        if len(taken) < limit:
+            # Whoever delivers something may be done with it at any moment, and asks again then.
+            is_idle = not any(
+                each.sessions.size + each.sessions.out for each in self._held.values()
+            )
+            await self._read(self._block_ms if is_idle else 0)
+            taken += self._take(limit - len(taken), lease_s)
+        return taken
+
+    def _take(self, limit: int, lease_s: float) -> list[RedisRow]:
+        taken: list[RedisRow] = []
+        for partition, held in self._held.items():
+            if len(taken) >= limit:
+                break
+            if self._leases.holds(partition) and not self._is_surplus(partition):
+                taken += held.sessions.take(limit - len(taken), lease_s)
+        return taken
+
+    def _is_surplus(self, partition: Partition) -> bool:
+        """Whether it is to go to a consumer that has too few, once nothing of it is out."""
+        over = len(self._held) - self._leases.share
+        return over > 0 and partition in list(self._held)[-over:]
+
+    async def ack(self, owner: str, rows: Sequence[RedisRow]) -> None:
+        async with asyncio.timeout(self._deadline_s):
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for partition, names in self._by_partition(rows).items():
+                    pipeline.xack(partition.messages, self._group, *names)
+                await pipeline.execute()
+        self._settle(rows)
+
+    async def retry(self, owner: str, row: RedisRow, delay_s: float) -> None:
+        held = self._held.get(partition_of(row.session, self._prefix))
+        if held is not None:
+            held.sessions.back(row, delay_s)
+
+    async def bury(self, owner: str, row: RedisRow, reason: str) -> None:
+        partition = partition_of(row.session, self._prefix)
+        entry = Envelope(
+            f"{row.session}:{row.offset}",
+            row.session,
+            row.body,
+            row.attempt,
+            row.epoch,
+            row.enqueued_ms,
+        )
+        async with asyncio.timeout(self._deadline_s):
+            await self._bury(partition, row.name, fields_of(entry), reason)
+        self._settle([row])
+
+    async def outbox_size(self) -> int:
+        """How many rows are read and wait here."""
+        await self._keep_up()
+        await self._read(0)
+        return sum(held.sessions.size for held in self._held.values())
+
+    async def oldest_ms(self) -> int | None:
+        ages = [held.sessions.oldest_ms() for held in self._held.values()]
+        return min((age for age in ages if age is not None), default=None)
+
+    async def shed(self, keep: int) -> int:
+        """Nothing: the transport bounds the queue."""
+        return 0
+
+    async def hasten(self, ahead_s: float) -> None:
+        for held in self._held.values():
+            held.sessions.hasten(ahead_s)
+
+    def _by_partition(self, rows: Iterable[RedisRow]) -> dict[Partition, list[str]]:
+        names: dict[Partition, list[str]] = {}
+        for row in rows:
+            names.setdefault(partition_of(row.session, self._prefix), []).append(row.name)
+        return names
+
+    def _settle(self, rows: Sequence[RedisRow]) -> None:
+        for row in rows:
+            held = self._held.get(partition_of(row.session, self._prefix))
+            if held is not None:
+                held.sessions.settle([row])
+
+    async def _keep_up(self) -> None:
+        """Renew leases in time, give up what is another's, trim now and then."""
+        if not self._leases.is_due:
+            return
+        async with asyncio.timeout(self._deadline_s):
+            await self._make_groups()
+            taken = await self._leases.renew()
+            for partition in taken:
+                self._held[partition] = _Held(Sessions())
+            for partition in [each for each in self._held if not self._leases.holds(each)]:
+                del self._held[partition]
+            for partition in [each for each in self._held if self._is_surplus(each)]:
+                if not self._held[partition].sessions.out:
+                    del self._held[partition]
+                    await self._leases.release(partition)
+            await self._trim()
+
+    async def _make_groups(self) -> None:
+        if self._has_groups:
+            return
+        for partition in partitions(self._prefix):
+            try:
+                await self._client.xgroup_create(
+                    partition.messages, self._group, id="0", mkstream=True
+                )
+            except ResponseError as error:
+                if "BUSYGROUP" not in str(error):
+                    raise
+        self._has_groups = True
+
+    async def _trim(self) -> None:
+        """One held partition at a time."""
+        if time.monotonic() < self._trim_at_s or not self._held:
+            return
+        self._trim_at_s = time.monotonic() + TRIM_EVERY_S / len(self._held)
+        self._trimmed += 1
+        partition = list(self._held)[self._trimmed % len(self._held)]
+        await trim(self._client, partition, self._kept_s)
+        before_ms = int((time.time() - DEAD_LETTERS_KEPT_S) * 1000)
+        await self._client.xtrim(partition.dead, minid=before_ms)
+
+    async def _read(self, block_ms: int) -> None:
+        """Entries that were left behind first, then new ones of all partitions at once."""
+        wanted = [
+            partition
+            for partition, held in self._held.items()
+            if self._leases.holds(partition)
+            and not self._is_surplus(partition)
+            and held.sessions.size + held.sessions.out < MAX_BUFFERED
+        ]
+        if not wanted:
+            await asyncio.sleep(block_ms / 1000)
+            return
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                fresh = []
+                for partition in wanted:
+                    if self._held[partition].after is None:
+                        fresh.append(partition)
+                    else:
+                        await self._take_over(partition)
+                if len(fresh) == len(wanted):
+                    await self._read_new(fresh, block_ms)
+        except ResponseError as error:
+            if "NOGROUP" in str(error):
+                self._has_groups = False
+                await self._make_groups()
+            raise
+
+    async def _take_over(self, partition: Partition) -> None:
+        held = self._held[partition]
+        answer = await self._client.xautoclaim(
+            partition.messages, self._group, self._name, 0, held.after, count=READ_AT_ONCE
+        )
+        held.after = None if answer[0] in (b"0-0", "0-0") else answer[0]
+        await self._put(partition, answer[1])
+
+    async def _read_new(self, fresh: Sequence[Partition], block_ms: int) -> None:
+        block = block_ms or None
+        if isinstance(self._client, RedisCluster):
+            # Streams of several slots cannot be waited for together.
+            answers = await asyncio.gather(*(self._read_some([each], None) for each in fresh))
+            found = [stream for answer in answers for stream in answer]
+            if not found:
+                await asyncio.sleep(block_ms / 1000)
+        else:
+            found = await self._read_some(fresh, block)
+        by_name = {partition.messages: partition for partition in fresh}
+        for name, entries in found:
+            await self._put(by_name[name.decode()], entries)
+
+    async def _read_some(
+        self, fresh: Sequence[Partition], block_ms: int | None
+    ) -> list[tuple[bytes, list[Any]]]:
+        answer = await self._client.xreadgroup(
+            self._group,
+            self._name,
+            {partition.messages: ">" for partition in fresh},
+            count=READ_AT_ONCE,
+            block=block_ms,
+        )
+        if isinstance(answer, dict):
+            return [(name, entries[0]) for name, entries in answer.items()]
+        return answer or []
+
+    async def _put(self, partition: Partition, entries: Iterable[Any]) -> None:
+        rows = []
+        for name, fields in entries:
+            try:
+                rows.append(row_of(name.decode(), fields))
+            except ValueError:
+                raw = [part for pair in (fields or {}).items() for part in pair]
+                await self._bury(partition, name.decode(), raw, UNREADABLE)
+        self._held[partition].sessions.put(rows)
+
+    async def _bury(
+        self, partition: Partition, name: str, fields: Sequence[Any], reason: str
+    ) -> None:
+        entry = dict(zip(fields[::2], fields[1::2], strict=True))
+        entry |= {REASON: reason, DIED_MS: int(time.time() * 1000)}
+        async with self._client.pipeline(transaction=True) as pipeline:
+            pipeline.xadd(partition.dead, entry)
+            pipeline.xack(partition.messages, self._group, name)
+            await pipeline.execute()
+
+    async def dead_letters(self, limit: int = 100) -> list[RedisLetter]:
+        """Of all partitions. What was no entry of ours is among them, as its session ``?``."""
+        letters = []
+        for partition in partitions(self._prefix):
+            since = int((time.time() - DEAD_LETTERS_KEPT_S) * 1000)
+            async with asyncio.timeout(self._deadline_s):
+                found = await self._client.xrange(partition.dead, min=since, count=limit)
+            letters += [letter_of(name.decode(), fields) for name, fields in found]
+        letters.sort(key=lambda letter: letter.died_ms)
+        return letters[:limit]
+
+    async def redrive(self, letters: Sequence[RedisLetter]) -> int:
+        count = 0
+        for letter in letters:
+            row = letter.row
+            if letter.reason == UNREADABLE:
+                continue
+            partition = partition_of(row.session, self._prefix)
+            name = f"{row.session}:{row.offset}"
+            now_ms = int(time.time() * 1000)
+            entry = Envelope(name, row.session, row.body, 0, row.epoch, now_ms)
+            fields = fields_of(entry)
+            async with asyncio.timeout(self._deadline_s):
+                if await self._client.xdel(partition.dead, row.name):
+                    pairs = dict(zip(fields[::2], fields[1::2], strict=True))
+                    await self._client.xadd(partition.messages, pairs)
+                    count += 1
+        return count
+
+
+def row_of(name: str, fields: Mapping[bytes, bytes] | None) -> RedisRow:
+    """An entry as a row; ``ValueError`` when it is none of ours."""
+    envelope = envelope_of(fields or {})
+    session, _, offset = envelope.message_id.rpartition(":")
+    if session != envelope.session:
+        raise ValueError("the id is not that of a message of the session")
+    return RedisRow(
+        name,
+        session,
+        int(offset),
+        envelope.epoch,
+        max(envelope.attempt - 1, 0),
+        envelope.enqueued_ms,
+        envelope.body,
+    )
+
+
+def letter_of(name: str, fields: Mapping[bytes, bytes]) -> RedisLetter:
+    """A dead letter, also of what was no entry of ours."""
+    reason = fields.get(REASON.encode(), b"").decode(errors="replace")
+    died_ms = int(name.partition("-")[0])
+    try:
+        row = row_of(name, fields)
+    except ValueError:
+        body = fields.get(FIELDS[2].encode(), b"")
+        return RedisLetter(RedisRow(name, "?", 0, "", 0, died_ms, body), UNREADABLE, died_ms)
+    return RedisLetter(row, reason, died_ms)
