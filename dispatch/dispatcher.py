@@ -103,6 +103,7 @@ class Dispatcher(Generic[RowT]):
         self._tell_at_s = 0.0
         self._clock_ahead_s = time.time() - time.monotonic()
         self._woken = asyncio.Event()
+        self._quiet = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def wake(self) -> None:
@@ -113,6 +114,12 @@ class Dispatcher(Generic[RowT]):
         """Claim nothing more; ``run`` ends within ``stop_within_s`` and gives the rest back."""
         self._is_stopping = True
         self.wake()
+
+    async def drained(self) -> None:
+        """Return once nothing is due any more, or the target is out of reach."""
+        self._quiet.clear()
+        self.wake()
+        await self._quiet.wait()
 
     async def run(self) -> None:
         """Deliver until stopped; an outbox that does not answer is asked again later."""
@@ -126,6 +133,8 @@ class Dispatcher(Generic[RowT]):
                     await self._look()
                     is_first = False
                     delay_s = 0.0 if await self._lease() else self._idle_s
+                    if self._is_open or not (delay_s == 0.0 or self._tasks):
+                        self._quiet.set()
                 except Exception as error:
                     self._tell(error)
                     delay_s = min(max(delay_s, self._idle_s) * 2, self._retrying.max_delay_s)

@@ -8,6 +8,8 @@ from edge.api.answers import Answers
 from edge.api.plain import Health
 from edge.api.routes import endpoints
 from edge.asr.registry import RecognizerConfig, Recognizers, model, resolve, survey
+from edge.dispatching.deliveries import Deliveries
+from edge.dispatching.ways import Lookup, Surroundings, build_way
 from edge.ingest.counts import IngestCounts
 from edge.ingest.registry import client_protocols
 from edge.meeting.meetings import Meetings
@@ -117,13 +119,33 @@ class Offered:
         return self._known.get(resolve(provider)) or self._known[self._default]
 
 
+def build_deliveries(
+    settings: Settings, store: SessionStore, lookup: Lookup | None = None
+) -> Deliveries | None:
+    """One worker's way to the dispatcher, not yet started; None when there is none.
+
+    ``lookup`` finds services of the router by name. Raises ``SettingError``.
+    """
+    around = Surroundings(settings.server.data_dir, lookup)
+    transport = build_way(settings.dispatch, around)
+    return None if transport is None else Deliveries(settings.dispatch, store, transport)
+
+
 def build_gateway(
-    settings: Settings, recognizers: Recognizers, store: SessionStore, meetings: Meetings
+    settings: Settings,
+    recognizers: Recognizers,
+    store: SessionStore,
+    meetings: Meetings,
+    deliveries: Deliveries | None = None,
 ) -> Gateway:
     """One worker's gateway, not yet started; ``store`` is open from before until after."""
     counts = IngestCounts()
     meters = Meters(counts)
-    ledger = Ledger(store, settings.store)
+    ledger = (
+        Ledger(store, settings.store, deliveries.wake)
+        if deliveries
+        else Ledger(store, settings.store)
+    )
     meters.watch_ledger(ledger.counts)
     for recognizer in recognizers:
         if recognizer.counts is not None:
@@ -138,6 +160,7 @@ def build_gateway(
         meters=meters,
         stability=Stability(),
         ledger=ledger,
+        dispatches=deliveries is not None,
     )
 
 

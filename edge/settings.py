@@ -30,6 +30,7 @@ from edge.asr.registry import recognizer_rooms
 from edge.asr.settings import ChoiceSettings, SupervisorSettings
 from edge.audio.settings import TrackSettings
 from edge.demo.settings import MonitorSettings
+from edge.dispatching.settings import DispatchSettings
 from edge.errors import SettingError
 from edge.ingest.settings import DoorSettings, ListenSettings
 from edge.meeting.settings import MeetingSettings
@@ -71,6 +72,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     retention: RetentionSettings = msgspec.field(default_factory=RetentionSettings)
     listen: ListenSettings = msgspec.field(default_factory=ListenSettings)
     doors: DoorSettings = msgspec.field(default_factory=DoorSettings)
+    dispatch: DispatchSettings = msgspec.field(default_factory=DispatchSettings)
     meeting: MeetingSettings = msgspec.field(default_factory=MeetingSettings)
     dump: DumpSettings = msgspec.field(default_factory=DumpSettings)
     track: TrackSettings = msgspec.field(default_factory=TrackSettings)

@@ -6,18 +6,18 @@ come from the router's file and, over the Deploy API, from the session store.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from sanic import Sanic
 from sanic.config import Config
 
-from edge.errors import Conflict, SettingError
+from edge.errors import Conflict, SettingError, StoreUnavailable
 from edge.server.settings import RoutingSettings
 from edge.session.store.interface import SessionStore, shared_scope
 from router import Router, Service, Stored
 from router.configuration import FileSettings, read, router_of
-from router.errors import RouterError, VersionConflict
+from router.errors import RegistryUnavailable, RouterError, VersionConflict
 from router.front import RoutedRequest
 from router.table import DEFAULT_SERVICE
 
@@ -45,16 +45,24 @@ class RegistryRecords:
         self._store = store
 
     async def load(self) -> Stored:
-        """The document."""
-        record = await self._store.get(SCOPE, FAMILY, KEY)
+        """The document. Raises ``RegistryUnavailable``."""
+        try:
+            record = await self._store.get(SCOPE, FAMILY, KEY)
+        except StoreUnavailable as error:
+            raise RegistryUnavailable(str(error)) from error
         return Stored(0, b"") if record is None else Stored(record.version, record.body)
 
     async def save(self, body: bytes, base: int) -> None:
-        """Replace version ``base`` by ``body``. Raises ``VersionConflict``."""
+        """Replace version ``base`` by ``body``.
+
+        Raises ``VersionConflict``, ``RegistryUnavailable``.
+        """
         try:
             await self._store.put(SCOPE, FAMILY, KEY, body, base)
         except Conflict as conflict:
             raise VersionConflict(f"version {base} is not the newest") from conflict
+        except StoreUnavailable as error:
+            raise RegistryUnavailable(str(error)) from error
 
 
 def build_router(settings: RoutingSettings, app: Sanic[Config, Any], store: SessionStore) -> Router:
@@ -69,3 +77,18 @@ def build_router(settings: RoutingSettings, app: Sanic[Config, Any], store: Sess
     except RouterError as error:
         raise SettingError("router_file", str(path), str(error)) from error
     return router
+
+
+def lookup_in(router: Router) -> Callable[[str], Any]:
+    """Finds what services offer by ``service`` or ``environment/service``; the first environment
+    is meant where none is named. Raises ``SettingError``."""
+
+    def find(name: str) -> Any:
+        environment, _, service = name.rpartition("/")
+        namespaces = router.namespaces
+        namespace = namespaces.get(environment) if environment else next(iter(namespaces.values()))
+        if namespace is None:
+            raise SettingError("dispatch_binding", name, f"there is no environment {environment}")
+        return namespace.get(service)
+
+    return find

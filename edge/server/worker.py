@@ -28,6 +28,7 @@ from edge.api.plain import Health, PlainHttp, Readiness
 from edge.api.web import WebFiles
 from edge.compose import (
     build_answers,
+    build_deliveries,
     build_gateway,
     build_health,
     build_meetings,
@@ -35,6 +36,7 @@ from edge.compose import (
     build_store,
     build_upkeep,
 )
+from edge.dispatching.deliveries import Deliveries
 from edge.errors import EdgescribeError
 from edge.ingest.interface import Refusal, UpgradeRequest
 from edge.meeting.meetings import Meetings
@@ -44,7 +46,7 @@ from edge.server.boot import Boot
 from edge.server.door import LOOK_AGAIN_S, Door, WorkerLoop, steps_back
 from edge.server.memory import releaser
 from edge.server.process import STOP_SIGNALS, release_stop_signals
-from edge.server.routing import build_router
+from edge.server.routing import build_router, lookup_in
 from edge.session.gateway import Acceptance, Gateway
 from edge.session.store.interface import SessionStore
 from edge.session.upkeep import Upkeep
@@ -82,6 +84,7 @@ class Worker:
         self._meetings: Meetings | None = None
         self._answers: Answers | None = None
         self._health: Health | None = None
+        self._deliveries: Deliveries | None = None
         self._lanes: Lanes | None = None
         self._router: Router | None = None
         self._draining = False
@@ -103,12 +106,17 @@ class Worker:
             self._store = store
             recognizers = build_recognizers(settings, self._boot)
             meetings = build_meetings(settings, store, recognizers)
-            gateway = build_gateway(settings, recognizers, store, meetings)
-            await meetings.start()
-            await gateway.start()
             if settings.routing.is_on:
                 self._router = app.ctx.router = build_router(settings.routing, app, store)
+            lookup = lookup_in(self._router) if self._router else None
+            self._deliveries = build_deliveries(settings, store, lookup)
+            gateway = build_gateway(settings, recognizers, store, meetings, self._deliveries)
+            await meetings.start()
+            await gateway.start()
+            if self._router:
                 await self._router.start()
+            if self._deliveries:
+                self._deliveries.start()
         except (EdgescribeError, RouterError) as error:
             if self._store:
                 await self._store.close()
@@ -184,11 +192,13 @@ class Worker:
             self._listen_again.cancel()
         if self._gateway:
             await self._drain()
-            if self._router:
-                await self._router.stop()
             if self._meetings:
                 await self._meetings.drain()
             await self._gateway.stop()
+        if self._deliveries:
+            await self._deliveries.stop()
+        if self._router:
+            await self._router.stop()
         if self._upkeep:
             await self._upkeep.stop()
         if self._meetings:

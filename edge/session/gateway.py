@@ -19,7 +19,13 @@ from edge.asr.transcript import Transcript
 from edge.audio.origin import MediaOrigin
 from edge.audio.settings import TrackSettings
 from edge.audio.track import AudioTrack
-from edge.ingest.interface import ClientProtocol, LeaveTaking, Refusal, UpgradeRequest
+from edge.ingest.interface import (
+    ClientProtocol,
+    LeaveTaking,
+    Refusal,
+    UpgradeRequest,
+    dispatch_asked,
+)
 from edge.logs import get_logger
 from edge.session.attachment import Attachment
 from edge.session.dump import Dumps
@@ -33,6 +39,11 @@ from edge.session.sessions import Sessions
 from edge.session.settings import SessionSettings
 from edge.session.stability import Stability
 from edge.transport.interface import Close, Limits, Receiver
+
+NO_DISPATCH = (
+    "The dispatcher is asked for (useDispatcher, USE_DISPATCHER), but there is no way out for "
+    "transcripts: set dispatch_local=on or another way of docs/dispatch.md"
+)
 
 _log = get_logger("edge.session.gateway")
 
@@ -76,7 +87,9 @@ class Gateway:
         meters: Meters,
         stability: Stability,
         ledger: Ledger,
+        dispatches: bool = False,
     ) -> None:
+        """``dispatches``: there is a way out for finals of sessions that ask for it."""
         self.settings = settings
         self.dumps = dumps
         self.stability = stability
@@ -89,6 +102,7 @@ class Gateway:
             aliases=aliases(),
             force_commit_s=supervision.force_commit_timeout_s,
             resume=settings.session_resume_enabled,
+            dispatches=dispatches,
         )
         self._protocols = protocols
         self._leave_taking = [each for each in protocols if isinstance(each, LeaveTaking)]
@@ -105,7 +119,6 @@ class Gateway:
         self._sessions = Sessions(settings, self, self._new_audio, meters)
         self._tracks = 0
         self._draining = False
-        self._warned_of_dispatch = False
 
     async def start(self) -> None:
         """Acquire what all sessions share."""
@@ -139,6 +152,10 @@ class Gateway:
         """Decide over a WebSocket upgrade."""
         if self._draining:
             return Refusal(503, "Draining")
+        asked = dispatch_asked(request.query)
+        dispatches = self.settings.use_dispatcher if asked is None else asked
+        if dispatches and not self.offer.dispatches:
+            return Refusal(400, NO_DISPATCH)
         protocol = next(each for each in self._protocols if each.matches(request))
         answer = protocol.accept(request, self)
         if isinstance(answer, Refusal):
@@ -165,11 +182,14 @@ class Gateway:
 
     def attach(self, request: SessionRequest, outlet: SessionOutlet) -> Attachment | None:
         """A client's place in its session, opened now if need be; None while draining."""
-        if request.use_dispatcher and not self._warned_of_dispatch:
-            self._warned_of_dispatch = True
-            _log.warning("a client asked for dispatch, which this gateway does not do")
+        if request.use_dispatcher is None:
+            asked = self.settings.use_dispatcher and self.offer.dispatches
+            request = msgspec.structs.replace(request, use_dispatcher=asked)
         provider = request.provider or self.offer.default_provider
-        return self._sessions.attach(request, outlet, provider)
+        attachment = self._sessions.attach(request, outlet, provider)
+        if attachment is not None and attachment.request.use_dispatcher:
+            _log.info(f"Using dispatcher for sessionId: {attachment.session.name}")
+        return attachment
 
     def release(self, attachment: Attachment, close: Close) -> None:
         """A connection is over: its session waits for the client, or is flushed and forgotten."""

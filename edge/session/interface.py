@@ -61,7 +61,8 @@ class SessionRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A recognizer's service that the client brings itself."""
     mip_opt_out: bool | None = None
     """Whether audio stays out of the recognizer's training; None leaves it to the setting."""
-    use_dispatcher: bool = False
+    use_dispatcher: bool | None = None
+    """Whether its finals go to the dispatcher; None leaves it to the setting."""
     container: Container | None = None
     """What tags send that announce no format of their own; None: bare Opus packets."""
     terms: msgspec.Struct | None = None
@@ -206,6 +207,8 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     """Silence after which an open utterance is closed."""
     resume: bool
     """Whether a client that is lost may come back to its session."""
+    dispatches: bool = False
+    """Whether there is a way out for finals of sessions that ask for dispatch."""
 
 
 class SessionHost(Protocol):

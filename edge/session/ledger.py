@@ -134,8 +134,15 @@ class Desk:
 class Ledger:
     """One worker's; all methods are for the event loop's thread, none but coroutines wait."""
 
-    def __init__(self, store: SessionStore, settings: StoreSettings) -> None:
+    def __init__(
+        self,
+        store: SessionStore,
+        settings: StoreSettings,
+        posted: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``posted`` is called when something waits in the outbox that was not there before."""
         self.store = store
+        self.posted = posted
         self.followers = Followers(store)
         self.counts = LedgerCounts()
         self.repeats = Repeats(_log)
@@ -223,12 +230,15 @@ class Ledger:
         if len(self._losses) > MAX_LOSERS:
             del self._losses[next(iter(self._losses))]
 
-    def write(self, claim: Claim, track: str, *, attends: bool = False) -> TrackWriter:
+    def write(
+        self, claim: Claim, track: str, *, attends: bool = False, posts: bool = False
+    ) -> TrackWriter:
         """The way of a track's lines into the log; its fence is taken at once.
 
-        ``attends``: a join and a leave of the speaker are noted with it.
+        ``attends``: a join and a leave of the speaker are noted with it. ``posts``: its finals go
+        to the dispatcher.
         """
-        writer = TrackWriter(self, claim, track, attends=attends)
+        writer = TrackWriter(self, claim, track, attends=attends, posts=posts)
         writer.begin()
         return writer
 

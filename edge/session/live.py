@@ -92,6 +92,11 @@ class LiveSession:
         self._context = SharedContext(size, self._tracks) if size else None
 
     @property
+    def name(self) -> str:
+        """Its name in the store; one of the gateway's making where the client gave none."""
+        return self._place.session
+
+    @property
     def resumable(self) -> bool:
         """Whether a client that is lost may come back to it."""
         return self._settings.session_resume_enabled and self.request.session_id is not None

@@ -52,6 +52,7 @@ class Place:
         self.session = request.session_id or str(uuid4())
         self._name = MEDIA_SERVER if request.speaker is None else request.speaker
         self._is_media = request.speaker is None
+        self._posts = bool(request.use_dispatcher)
         self._apart = ""
         self._began_unix_ms = 0
         self._shift_ms = 0.0
@@ -88,7 +89,9 @@ class Place:
             writer.begin()
             return writer
         self._prune()
-        writer = self._writers[name] = self._ledger.write(self.claim, name, attends=self._is_media)
+        writer = self._writers[name] = self._ledger.write(
+            self.claim, name, attends=self._is_media, posts=self._posts
+        )
         return writer
 
     def _prune(self) -> None:

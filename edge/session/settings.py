@@ -63,5 +63,5 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
         bool,
         option("Take connections that do not say as asking for dispatch", env="USE_DISPATCHER"),
     ] = False
-    """Counts as an output: such connections need neither sendBack nor sendBackInterim. Nothing is
-    dispatched; a warning says so."""
+    """``useDispatcher`` in a connection's query wins. Counts as an output: such connections need
+    neither sendBack nor sendBackInterim."""

@@ -14,6 +14,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from dispatch.messages import transcription
 from edge.errors import HistoryLost, SessionDeleted, StaleFence, StoreError
 from edge.logs import get_logger
 from edge.session.claim import Claim, until_done
@@ -28,12 +29,14 @@ from edge.session.entries import (
     encode_passing,
     kind_of,
 )
-from edge.session.interface import SpokenLine
+from edge.session.interface import SpokenLine, participant_id
 from edge.session.store.interface import SIGNAL_MAX_BYTES, Draft, Grant, SessionStore, now_ms
 
 if TYPE_CHECKING:
     from edge.session.ledger import Ledger
 
+Queued = tuple[Draft, bytes | None]
+"""What is to be stored, and the message that goes out for it."""
 MOST_AT_ONCE = 200
 CONFLATE_S = 0.1
 MOST_OPEN_TURNS = 16
@@ -48,15 +51,18 @@ class Writer(ABC):
         self._ledger = ledger
         self._store: SessionStore = ledger.store
         self.session = session
-        self._queue: deque[Draft] = deque()
+        self._queue: deque[Queued] = deque()
         self._dropped = 0
         self._task: asyncio.Task[None] | None = None
         self.claim: Claim | None = None
         self.is_over = False
         """Whether nothing it says can be written any more."""
 
-    def say(self, *bodies: Body) -> None:
-        """Queue entries that belong together; too many of all writers: they are dropped."""
+    def say(self, *bodies: Body, message: bytes | None = None) -> None:
+        """Queue entries that belong together; too many of all writers: they are dropped.
+
+        ``message`` goes to the dispatcher for the first of them.
+        """
         if self.is_over:
             return
         if not self._ledger.has_room(len(bodies)):
@@ -67,7 +73,9 @@ class Writer(ABC):
             text = f"{self._dropped} finals were not stored: the store was away for too long"
             bodies = (NoteEntry("lost", text, self.name), *bodies)
             self._dropped = 0
-        self._queue.extend(Draft(kind_of(body), encode_entry(body)) for body in bodies)
+        for body in bodies:
+            due = message if isinstance(body, FinalEntry) else None
+            self._queue.append((Draft(kind_of(body), encode_entry(body)), due))
         self._ledger.counts.waiting += len(bodies)
         self._ledger.soon(self)
 
@@ -140,7 +148,7 @@ class Writer(ABC):
         """What has to happen before anything is appended."""
 
     @abstractmethod
-    async def _append(self, drafts: list[Draft]) -> None:
+    async def _append(self, batch: list[Queued]) -> None:
         """Store these in one step; what keeps the store from it is raised."""
 
     @abstractmethod
@@ -155,8 +163,8 @@ class Writer(ABC):
 class NoteWriter(Writer):
     """Entries of a session that no track writes."""
 
-    async def _append(self, drafts: list[Draft]) -> None:
-        await self._store.note(self.session, drafts)
+    async def _append(self, batch: list[Queued]) -> None:
+        await self._store.note(self.session, [draft for draft, _ in batch])
 
     async def _prepare(self) -> None:
         """It has no fence to take."""
@@ -171,15 +179,19 @@ class NoteWriter(Writer):
 class TrackWriter(Writer):
     """The lines of one track; made by ``Ledger.write``."""
 
-    def __init__(self, ledger: Ledger, claim: Claim, track: str, *, attends: bool) -> None:
+    def __init__(
+        self, ledger: Ledger, claim: Claim, track: str, *, attends: bool, posts: bool = False
+    ) -> None:
         """``attends``: its beginning and end are the coming and going of its speaker.
 
         That is so for a media server's tracks, of which only finals are told: each is a turn.
+        ``posts``: its finals go to the dispatcher, in the same step of the store.
         """
         super().__init__(ledger, claim.session)
         self.claim: Claim = claim
         self.track = track
         self._attends = attends
+        self._posts = posts
         self._users = 0
         """Tracks that have not finished: one, but for a moment when a tag's track is replaced."""
         self._grant: Grant | None = None
@@ -244,6 +256,17 @@ class TrackWriter(Writer):
                 model=line.model,
             ),
             *(() if self._attends else (TurnEndEntry(self.track, line.turn, end_ms),)),
+            message=self._message(line) if self._posts else None,
+        )
+
+    def _message(self, line: SpokenLine) -> bytes | None:
+        said = line.transcript
+        return transcription(
+            self.session,
+            participant_id(line.tag),
+            [said.text],
+            said.timestamp_unix_ms,
+            said.language,
         )
 
     @property
@@ -296,18 +319,23 @@ class TrackWriter(Writer):
         await self.claim.confirm()
         self._grant = await self._store.open_track(self.session, self.track)
 
-    async def _append(self, drafts: list[Draft]) -> None:
+    async def _append(self, batch: list[Queued]) -> None:
+        drafts = [draft for draft, _ in batch]
+        outbox = [(index, due) for index, (_, due) in enumerate(batch) if due is not None]
         while True:
             if self._grant is None:
                 await self._open()
             assert self._grant is not None
             try:
-                await self._store.append(self._grant, drafts)
-                return
+                await self._store.append(self._grant, drafts, outbox)
             except HistoryLost:
                 # The new epoch gets what the old one did not confirm.
                 self._ledger.counts.histories_lost += 1
                 self._grant = None
+            else:
+                if outbox:
+                    self._ledger.posted()
+                return
 
     def _superseded(self) -> None:
         self._ledger.lost(self.claim)
