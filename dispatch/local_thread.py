@@ -94,6 +94,7 @@ class LocalThread:
 
     def _run(self) -> None:
         try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
             lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 self._work(lock)
