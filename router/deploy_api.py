@@ -16,6 +16,7 @@ from router.deployments import Deployments, Entry
 from router.errors import (
     ConfigurationError,
     NameTaken,
+    RegistryUnavailable,
     RouterError,
     ServiceNotDeployed,
     VersionConflict,
@@ -61,7 +62,7 @@ class DeployApi:
             status, told = 404, {"error": str(error)}
         except NameTaken as error:
             status, told = 409, {"error": str(error)}
-        except VersionConflict as error:
+        except (VersionConflict, RegistryUnavailable) as error:
             status, told = 503, {"error": str(error)}
         except RouterError as error:
             status, told = 422, {"error": str(error)}

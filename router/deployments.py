@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol, TypeVar
 
 import msgspec
 import structlog
 
-from router.errors import ConfigurationError, NameTaken, ServiceNotDeployed, VersionConflict
+from router.errors import (
+    ConfigurationError,
+    NameTaken,
+    RegistryUnavailable,
+    ServiceNotDeployed,
+    VersionConflict,
+)
 from router.loading import service_of
 from router.registry import Namespace, check_name
 from router.service import Limits, Service
@@ -25,6 +31,8 @@ STORE_DEADLINE_S = 5.0
 RETRY_S = 5.0
 """Between two attempts to start an entry that does not start here."""
 ATTEMPTS = 20
+
+T = TypeVar("T")
 
 _log = structlog.get_logger("router.deployments")
 
@@ -56,10 +64,13 @@ class RegistryStore(Protocol):
     """Where the registry is kept."""
 
     async def load(self) -> Stored:
-        """The document."""
+        """The document. Raises ``RegistryUnavailable``."""
 
     async def save(self, body: bytes, base: int) -> None:
-        """Replace version ``base`` by ``body``. Raises ``VersionConflict``."""
+        """Replace version ``base`` by ``body``.
+
+        Raises ``VersionConflict``, ``RegistryUnavailable``.
+        """
 
 
 class MemoryRegistry:
@@ -163,15 +174,14 @@ class Deployments:
             entries = _decode(stored.body)
             change(entries, stored.version + 1)
             with contextlib.suppress(VersionConflict):
-                async with asyncio.timeout(STORE_DEADLINE_S):
-                    await self._store.save(msgspec.json.encode(entries), stored.version)
+                body = msgspec.json.encode(entries)
+                await _answered(self._store.save(body, stored.version))
                 await self._look()
                 return
         raise VersionConflict("the registry is changed by others all the time; try again")
 
     async def _load(self) -> Stored:
-        async with asyncio.timeout(STORE_DEADLINE_S):
-            return await self._store.load()
+        return await _answered(self._store.load())
 
     async def _follow(self) -> None:
         while True:
@@ -222,6 +232,16 @@ class Deployments:
             for key, until_s in self._waiting_until_s.items()
             if key[1] in entries.get(key[0], {})
         }
+
+
+async def _answered(call: Awaitable[T]) -> T:
+    try:
+        async with asyncio.timeout(STORE_DEADLINE_S):
+            return await call
+    except TimeoutError:
+        raise RegistryUnavailable(
+            f"the registry's store has not answered for {STORE_DEADLINE_S:g} s"
+        ) from None
 
 
 def _decode(body: bytes) -> Entries:

@@ -5,7 +5,8 @@ RouterError
 ├── ServiceFailed         a service cannot be loaded, started or reached
 ├── ServiceNotDeployed    nothing is registered under a name
 ├── BindingUnavailable    a service has no methods to call, or not this one
-└── VersionConflict       the registry was changed by somebody else meanwhile
+├── VersionConflict       the registry was changed by somebody else meanwhile
+└── RegistryUnavailable   the registry's store cannot be reached
 """
 
 
@@ -35,3 +36,7 @@ class BindingUnavailable(RouterError, AttributeError):
 
 class VersionConflict(RouterError):
     """The stored registry is no longer the version that a change was based on."""
+
+
+class RegistryUnavailable(RouterError):
+    """The store of the registry cannot be reached, or does not answer in time."""

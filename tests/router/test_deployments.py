@@ -3,43 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
-from typing import Any
 
 import msgspec
 import pytest
 
-from router import Entry, Limits, MemoryRegistry, Namespace, Router, RouterProtocol, RouterSettings
+from router import Entry, Limits, MemoryRegistry, RouterProtocol
 from router.errors import ConfigurationError, NameTaken, ServiceFailed, ServiceNotDeployed
-from tests.router.support.serving import Reply, connected, listening, named
+from tests.router.support.serving import listening, named
+from tests.router.support.working import Worker, working
 
 SAMPLE = "tests.router.support.sample"
 ONE = Entry(source=f"{SAMPLE}:one", tags=("blue",), limits=Limits(wall_ms=5000))
 TWO = Entry(source=f"{SAMPLE}:two")
 KEY = {"Authorization": "Bearer sesame"}
-
-
-class Worker:
-    """A router as one worker of several has it."""
-
-    def __init__(self, store: MemoryRegistry, **options: Any) -> None:
-        self.namespaces = (Namespace("production"), Namespace("staging"))
-        self.router = Router(self.namespaces, RouterSettings(expose_errors=True))
-        self.deployments = self.router.deploy_from(store, **options)
-        self.port = 0
-
-    async def ask(self, *args: Any, **kwargs: Any) -> Reply:
-        async with connected(self.port) as client:
-            return await client.ask(*args, **kwargs)
-
-
-@contextlib.asynccontextmanager
-async def working(store: MemoryRegistry, **options: Any) -> AsyncIterator[Worker]:
-    worker = Worker(store, **options)
-    app = worker.router.app(named("router"))
-    async with listening(app, protocol=RouterProtocol) as worker.port:
-        yield worker
 
 
 async def test_every_worker_serves_a_change_within_a_second_and_after_a_restart() -> None:
