@@ -112,7 +112,7 @@ class SqsTransport(Transport):
     async def _take(self, envelopes: Sequence[Envelope]) -> int:
         """How many of the first were taken; the first one's error if it was not."""
         loop = asyncio.get_running_loop()
-        items = []
+        items: list[Item] = []
         for envelope in envelopes:
             try:
                 entry = entry_of(envelope, fifo=self._is_fifo)
