@@ -61,6 +61,11 @@ COMMANDS = (
         "edgescribe smoke ingest --base-http http://127.0.0.1:8080 --base-ws ws://127.0.0.1:8080",
     ),
     Command(
+        "dispatch",
+        "show what waits for the dispatcher, or what was given up",
+        "edgescribe dispatch dead-letters --redrive",
+    ),
+    Command(
         "services",
         "list, register, replace or remove services of the router",
         "edgescribe services replace db http://10.0.0.7:9000 --tag blue",
