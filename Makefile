@@ -13,6 +13,7 @@
 #   make chaos       ten minutes of random faults on a cluster under load, and whether a word was lost
 #   make kills       twenty workers killed while people talk
 #   make meeting-kills  twenty workers killed while meetings are recorded
+#   make dispatch-kills  targets and workers killed while 10,000 finals are dispatched
 #   make fuzz        a million damaged inputs through the sanitized native decoders
 #   make lint        format, lint and type checks
 #   make docs        write docs/configuration.md from the settings
@@ -43,7 +44,7 @@ FUZZ_ARGS ?=
 FAULTS_ARGS ?=
 CHAOS_ARGS ?=
 
-.PHONY: help demo test bench bench-router bench-load bench-meeting bench-store soak hostile faults chaos kills meeting-kills fuzz lint docs wheel test-wheel prove-image clean
+.PHONY: help demo test bench bench-router bench-load bench-meeting bench-store soak hostile faults chaos kills meeting-kills dispatch-kills fuzz lint docs wheel test-wheel prove-image clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -94,6 +95,9 @@ kills: $(STAMPS)/native
 
 meeting-kills: $(STAMPS)/native
 	@$(RUN)/python -m tests.meeting.kills $(CHAOS_ARGS)
+
+dispatch-kills: $(STAMPS)/native
+	@$(RUN)/python -m tests.dispatch.kills $(CHAOS_ARGS)
 
 fuzz: $(STAMPS)/native
 	@tools/fuzz.sh $(abspath $(RUN)/python) $(FUZZ_ARGS)
