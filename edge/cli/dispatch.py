@@ -104,7 +104,7 @@ async def _run(arguments: argparse.Namespace, settings: Settings) -> int:
             given += [_letter(QUEUE, each) for each in waiting]
             redriven += await queue.redrive(waiting) if arguments.redrive else 0
     _show_letters(given, as_json=arguments.json)
-    if arguments.redrive:
+    if arguments.redrive and not arguments.json:
         print(f"{redriven} put back")
     return 0
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 
 from prometheus_client import Counter, Gauge, Histogram
 
 from dispatch.dispatcher import Dispatcher, Retrying
 from dispatch.interface import Transport
+from dispatch.messages import Envelope
 from edge import metrics
 from edge.dispatching.settings import DispatchSettings
 from edge.errors import EdgescribeError
 from edge.logs import get_logger
 from edge.session.store.interface import OutboxRow, SessionStore
 
-FLUSH_S = 2.0
+FLUSH_S = 1.5
 """A stop waits so long for what is being delivered; the rest stays in the outbox."""
 IDLE_S = 1.0
 """Who appends in this worker wakes the task; this is for what other workers left behind."""
@@ -44,16 +46,37 @@ _LATENCY = Histogram(
 _log = get_logger("edge.dispatching")
 
 
+class OpenedLate(Transport):
+    """A transport that is opened with the first message, again and again while that fails."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._opening = asyncio.Lock()
+        self._is_open = False
+
+    async def send(self, envelopes: Sequence[Envelope]) -> int:
+        async with self._opening:
+            if not self._is_open:
+                await self._transport.open()
+                self._is_open = True
+        return await self._transport.send(envelopes)
+
+    async def close(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            await self._transport.close()
+
+
 class Deliveries:
     """One worker's; the store is open from before ``start`` until after ``stop``."""
 
     def __init__(
         self, settings: DispatchSettings, store: SessionStore, transport: Transport
     ) -> None:
-        self._transport = transport
+        self._transport = OpenedLate(transport)
         self._dispatcher: Dispatcher[OutboxRow] = Dispatcher(
             store,
-            transport,
+            self._transport,
             Retrying(max_retries=settings.dispatch_max_retries),
             outbox_max=settings.dispatch_outbox_max,
             idle_s=IDLE_S,
