@@ -7,10 +7,12 @@ from pathlib import Path
 from edge.api.answers import Answers
 from edge.api.plain import Health
 from edge.api.routes import endpoints
+from edge.api.transcriptions import transcription_endpoint
 from edge.asr.registry import RecognizerConfig, Recognizers, model, resolve, survey
 from edge.dispatching.deliveries import Deliveries
 from edge.dispatching.ways import Lookup, Surroundings, build_way
 from edge.ingest.counts import IngestCounts
+from edge.ingest.file import FileListener
 from edge.ingest.registry import client_protocols
 from edge.meeting.meetings import Meetings
 from edge.meeting.status import Recognition
@@ -70,10 +72,13 @@ def build_upkeep(
 
 
 def build_answers(
-    settings: Settings, store: SessionStore, upkeep: Upkeep, meetings: Meetings
+    settings: Settings, store: SessionStore, upkeep: Upkeep, meetings: Meetings, gateway: Gateway
 ) -> Answers:
-    """One worker's answers to HTTP requests about sessions."""
-    return Answers(endpoints(store, upkeep.figures, meetings, Offered(settings).problem))
+    """One worker's answers to HTTP requests about sessions, and to files for the gateway."""
+    doors = []
+    if "openai" in settings.doors.front_doors:
+        doors.append(transcription_endpoint(FileListener(gateway, settings.doors.file_audio_s)))
+    return Answers(endpoints(store, upkeep.figures, meetings, Offered(settings).problem, doors))
 
 
 def build_health(settings: Settings) -> Health:

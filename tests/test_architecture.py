@@ -69,6 +69,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "edge.audio": ("_native", *COMMON),
     "edge.asr": ("_native", "edge.audio", *COMMON),
     "edge.api": (
+        "edge.ingest.file",
+        "edge.ingest.words",
         "edge.meeting",
         "edge.objects.interface",
         "edge.server.board",

@@ -20,11 +20,15 @@ from edge.api.http import (
     Answer,
     ApiError,
     Call,
+    Document,
     Endpoint,
     Endpoints,
     Headed,
     Streamed,
     parse_body,
+)
+from edge.api.http import (
+    JSON as JSON_BODY,
 )
 from edge.errors import Conflict, HistoryLost, ObjectError, SessionDeleted, StoreError
 from edge.logs import Repeats, get_logger
@@ -70,14 +74,17 @@ class Answers:
 
     async def answer(self, request: Request, target: str) -> HTTPResponse | None:
         """The response to a request; None when it has been sent, in parts, by then."""
+        endpoint: Endpoint[Any, Any] | None = None
         try:
             endpoint, call = self._endpoints.find(request.method, target, request.headers)
             async with self._bodies.read(request, endpoint.max_body_bytes) as text:
-                answer = await self._within(endpoint, _with_body(endpoint, call, text))
+                kind = request.headers.get("content-type", "")
+                answer = await self._within(endpoint, _with_body(endpoint, call, text, kind))
             if isinstance(answer, Streamed):
                 return await self._stream(request, answer)
         except ApiError as error:
-            return _structured(error.body, error.status, error.headers)
+            told = error if endpoint is None or not endpoint.reshape else endpoint.reshape(error)
+            return _structured(told.body, told.status, told.headers)
         except ObjectError as error:
             return self._objects_failed(error)
         except (StoreError, TimeoutError) as error:
@@ -85,6 +92,8 @@ class Answers:
         self._faults.summarize()
         if answer is None:
             return HTTPResponse(status=204)
+        if isinstance(answer, Document):
+            return raw(answer.body, headers={**answer.headers}, content_type=answer.content_type)
         if isinstance(answer, Headed):
             return _structured(answer.body, 200, answer.headers)
         return _structured(answer, 200)
@@ -169,9 +178,13 @@ def _stopping() -> ApiError:
     return ApiError(503, "stopping", detail, {"Retry-After": "1"})
 
 
-def _with_body(endpoint: Endpoint[Any, Any], call: Call[Any, Any], text: bytes) -> Call[Any, Any]:
+def _with_body(
+    endpoint: Endpoint[Any, Any], call: Call[Any, Any], text: bytes, content_type: str
+) -> Call[Any, Any]:
     if endpoint.body is NoneType:
         return call
+    if endpoint.media_type != JSON_BODY:
+        return msgspec.structs.replace(call, text=text, content_type=content_type)
     body = parse_body(text, endpoint.body)
     return msgspec.structs.replace(call, body=body, text=text)
 

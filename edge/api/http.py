@@ -26,6 +26,7 @@ DEADLINE_S = 4.0
 LONGEST_DEADLINE_S = 600.0
 """For what is known to take long."""
 MAX_BODY_BYTES = 64 * 1024
+JSON = "application/json"
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 NAME_PATTERN = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$"
 """Names without control characters, as a regular expression of JSON Schema (ECMA-262)."""
@@ -54,7 +55,7 @@ class ApiError(EdgescribeError):
     ) -> None:
         self.status = status
         self.headers = headers
-        self.body = ErrorBody(detail, code)
+        self.body: msgspec.Struct = ErrorBody(detail, code)
         super().__init__(detail)
 
 
@@ -79,6 +80,8 @@ class Call(msgspec.Struct, Generic[Query, Body], frozen=True, kw_only=True):
     """None for endpoints that take none, whatever was sent."""
     text: bytes = b""
     """The body as it was sent."""
+    content_type: str = ""
+    """What the body is said to be; of endpoints that take another one than JSON."""
 
 
 class Streamed(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,8 +99,16 @@ class Headed(msgspec.Struct, frozen=True):
     headers: Mapping[str, str]
 
 
-Answer = msgspec.Struct | msgspec.Raw | Headed | Streamed | None
-"""A JSON body, a stream, or nothing (204)."""
+class Document(msgspec.Struct, frozen=True, kw_only=True):
+    """A body that is written already."""
+
+    content_type: str
+    body: bytes
+    headers: Mapping[str, str] = NO_HEADERS
+
+
+Answer = msgspec.Struct | msgspec.Raw | Headed | Streamed | Document | None
+"""A JSON body, a stream, a document, or nothing (204)."""
 
 
 class Endpoint(msgspec.Struct, Generic[Query, Body], frozen=True, kw_only=True):
@@ -113,6 +124,8 @@ class Endpoint(msgspec.Struct, Generic[Query, Body], frozen=True, kw_only=True):
     ``extra`` how they are read: see ``Parameter``."""
     body: type[Body] = NoneType  # type: ignore[assignment]
     """The JSON body of a POST; an array counts as an empty object if that is allowed."""
+    media_type: str = JSON
+    """Of the body; of another than JSON ``body`` only describes what ``handle`` reads."""
     max_body_bytes: int = MAX_BODY_BYTES
     answer: type[msgspec.Struct] | tuple[type[msgspec.Struct], ...] = ()
     """The body of 200, one of several; none when it is a stream, any JSON object or nothing."""
@@ -121,6 +134,8 @@ class Endpoint(msgspec.Struct, Generic[Query, Body], frozen=True, kw_only=True):
     errors: tuple[int, ...] = ()
     """Statuses of its own errors, beside those that the layer answers with."""
     deadline_s: float = DEADLINE_S
+    reshape: Callable[[ApiError], ApiError] | None = None
+    """Puts errors in a form that clients know."""
     is_public: bool = True
     """Whether the description of the interface lists it."""
     handle: Callable[[Call[Query, Body]], Awaitable[Answer]]

@@ -100,7 +100,7 @@ def _operation(endpoint: Endpoint[Any, Any], known: dict[Any, Object]) -> Object
     if endpoint.body is not NoneType:
         operation["requestBody"] = {
             "required": True,
-            "content": {JSON: {"schema": _body(endpoint.body, known)}},
+            "content": {endpoint.media_type: {"schema": _body(endpoint, known)}},
         }
     return operation
 
@@ -135,7 +135,8 @@ def _success(endpoint: Endpoint[Any, Any], known: dict[Any, Object]) -> Object:
     return {"description": "OK", "content": content} if content else {"description": "Done"}
 
 
-def _body(kind: Any, known: dict[Any, Object]) -> Object:
+def _body(endpoint: Endpoint[Any, Any], known: dict[Any, Object]) -> Object:
+    kind = endpoint.body
     if any(field.required for field in msgspec.structs.fields(kind)):
         return known[kind]
     return {"anyOf": [known[kind], {"type": "array", "description": "counts as an empty object"}]}

@@ -21,15 +21,18 @@ def endpoints(
     figures: Figures,
     meetings: Meetings,
     unusable: Callable[[str], str | None],
+    doors: Sequence[Endpoint[Any, Any]] = (),
 ) -> Endpoints:
     """The endpoints, answered from a worker's store, stability figures and meetings.
 
-    ``unusable`` says why a recognizer cannot be chosen, None if it can.
+    ``unusable`` says why a recognizer cannot be chosen, None if it can; ``doors`` are endpoints as
+    other services have them.
     """
     described = [
         *session_endpoints(store, meetings),
         *meeting_endpoints(meetings, unusable),
         stability(figures),
+        *doors,
     ]
     return Endpoints(
         (

@@ -24,7 +24,16 @@ PIECE_BYTES = 16 * 1024
 """Of a container at once: some seconds of speech."""
 PAUSES_KEPT = 64
 
-_expand: dict[SampleEncoding, Callable[[bytes], bytes]] = {"mulaw": from_mulaw, "alaw": from_alaw}
+_EXPANDERS: dict[SampleEncoding, Callable[[bytes], bytes]] = {
+    "mulaw": from_mulaw,
+    "alaw": from_alaw,
+}
+
+
+def expanded(form: SampleForm, data: bytes) -> bytes:
+    """Samples as 16-bit ones."""
+    expand = _EXPANDERS.get(form.encoding)
+    return data if expand is None else expand(data)
 
 
 class StreamClock(SampleClock):
@@ -89,7 +98,6 @@ class SampleVoice(Voice):
         super().__init__(tag)
         self._form = form
         self._pcm = PcmFormat(rate_hz=form.rate_hz, channels=form.channels)
-        self._expand = _expand.get(form.encoding)
         self._clock = StreamClock(form.rate_hz)
         self._chunk_bytes = form.rate_hz * CHUNK_MS // 1000 * form.frame_bytes
         self._rest = b""
@@ -108,7 +116,7 @@ class SampleVoice(Voice):
             frames = len(piece) // frame_bytes
             at = self._clock.place(frames, now_s)
             self.sent_ms += frames * 1000 / self._form.rate_hz
-            track.packet(None, at, self._expand(piece) if self._expand else piece, now_s)
+            track.packet(None, at, expanded(self._form, piece), now_s)
         return -(-whole // self._chunk_bytes)
 
     def _open(self, attachment: Attachment) -> None:

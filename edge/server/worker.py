@@ -127,7 +127,7 @@ class Worker:
         self._upkeep = build_upkeep(settings, store, gateway.stability, meetings)
         self._upkeep.start()
         self._health = build_health(settings)
-        self._answers = build_answers(settings, store, self._upkeep, meetings)
+        self._answers = build_answers(settings, store, self._upkeep, meetings, gateway)
         self._lanes = Lanes(settings.lane)
         metrics.FLUSHER.watch(self._lanes.counts, metrics.LANE_COUNTERS)
         metrics.BUILD_INFO.labels(VERSION, platform.python_version(), opus.version()).set(1)
