@@ -131,7 +131,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         *COMMON,
     ),
     "edge.demo": ("_native", "edge.asr.embedded", *COMMON),
-    "edge.cli": ("_native", "edge"),
+    "edge.cli": ("_native", "dispatch", "edge"),
 }
 """What the modules under each name may import of this project, beside their own room."""
 

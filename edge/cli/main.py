@@ -66,6 +66,11 @@ COMMANDS = (
         "edgescribe dispatch dead-letters --redrive",
     ),
     Command(
+        "dispatcher",
+        "take finals from a gateway's queue and hand them to a sink",
+        "edgescribe dispatcher --source redis --sink jsonl --path finals.jsonl",
+    ),
+    Command(
         "services",
         "list, register, replace or remove services of the router",
         "edgescribe services replace db http://10.0.0.7:9000 --tag blue",
