@@ -92,9 +92,17 @@ class LocalQueue:
     async def put(self, envelopes: Sequence[Envelope]) -> int:
         """Append what is not known yet; how many, from the first on, are in the queue now.
 
-        ``Unreachable`` when it is full, ``Refused`` for an id that is not ``<session>:<offset>``.
+        ``Unreachable`` when it is full, ``Refused`` for an id that is not ``<session>:<offset>``:
+        both only when there is none.
         """
-        numbered = [number(envelope) for envelope in envelopes]
+        numbered: list[Numbered] = []
+        for envelope in envelopes:
+            try:
+                numbered.append(number(envelope))
+            except Refused:
+                if not numbered:
+                    raise
+                break
         keeping = self._keeping
         count = await self._change(
             lambda db: tables.put(

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import msgspec
 
-from dispatch.errors import Refused
+from dispatch.errors import DispatchError, Refused, Unreachable
 from dispatch.interface import Transport
 from dispatch.messages import DispatcherTranscriptionMessage, Envelope, RPCResponse, decode_message
 
@@ -34,7 +34,10 @@ def load(target: str) -> Binding:
 
 
 class BindingTransport(Transport):
-    """Calls the object for one message after the other."""
+    """Calls the object for one message after the other.
+
+    It may raise ``Unreachable`` to be asked again later, and ``Refused`` to give a message up.
+    """
 
     def __init__(self, target: str | Binding, deadline_s: float = 10.0) -> None:
         self._binding = load(target) if isinstance(target, str) else target
@@ -52,8 +55,10 @@ class BindingTransport(Transport):
         try:
             async with asyncio.timeout(self._deadline_s):
                 answer = await self._binding.dispatch(message)
+        except DispatchError:
+            raise
         except TimeoutError as error:
-            raise Refused(f"no answer within {self._deadline_s:g} s") from error
+            raise Unreachable(f"no answer within {self._deadline_s:g} s") from error
         except Exception as error:
             raise Refused(f"the dispatcher raised {type(error).__name__}") from error
         if not isinstance(answer, RPCResponse) or not answer.success:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import string
 import time
 from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
@@ -18,6 +20,7 @@ from dispatch.signature import HEADER, sign
 MAX_ANSWER_BYTES = 65536
 MAX_RETRY_AFTER_S = 3600.0
 NOT_NOW = frozenset({408, 425, 429, 502, 503, 504})
+AS_THEY_ARE = string.punctuation.replace("%", "")
 
 
 def retry_after_s(value: str | None, now_s: float) -> float | None:
@@ -51,7 +54,12 @@ class HttpTransport(Transport):
         self._client: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
-        self._client = aiohttp.ClientSession(headers=self._headers)
+        self._client = aiohttp.ClientSession(
+            headers={"User-Agent": "edgescribe", "Accept-Encoding": "identity", **self._headers},
+            cookie_jar=aiohttp.DummyCookieJar(),
+            # What is not asked for is not unpacked: a small answer may unpack to a huge one.
+            auto_decompress=False,
+        )
 
     async def close(self) -> None:
         if self._client is not None:
@@ -75,7 +83,7 @@ class HttpTransport(Transport):
                 ) as response,
             ):
                 self._check(response)
-                self._judge(await response.content.read(MAX_ANSWER_BYTES))
+                self._judge(await self._body(response))
         except TimeoutError as error:
             raise Unreachable(f"no answer within {self._deadline_s:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
@@ -84,9 +92,9 @@ class HttpTransport(Transport):
     def _envelope(self, envelope: Envelope) -> dict[str, str]:
         headers = {
             "Content-Type": "application/json",
-            "Idempotency-Key": envelope.message_id,
+            "Idempotency-Key": quote(envelope.message_id, safe=AS_THEY_ARE),
             "X-Attempt": str(envelope.attempt),
-            "X-Epoch": envelope.epoch,
+            "X-Epoch": quote(envelope.epoch, safe=AS_THEY_ARE),
             "X-Enqueued-At": str(envelope.enqueued_ms),
         }
         if self._secret:
@@ -98,10 +106,19 @@ class HttpTransport(Transport):
         if status in NOT_NOW:
             asked_s = retry_after_s(response.headers.get("Retry-After"), time.time())
             raise Unreachable(f"status {status}", asked_s)
-        if status >= 500:
-            raise Refused(f"status {status}")
-        if not 200 <= status < 300:
-            raise Refused(f"status {status}", final=True)
+        if status < 200 or 300 <= status < 400:
+            raise Unreachable(f"status {status}, and redirects are not followed")
+        if status >= 300:
+            raise Refused(f"status {status}", final=status < 500)
+
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+        """All of it, unless it is too long: then its connection is closed."""
+        body = bytearray()
+        async for piece in response.content.iter_any():
+            body += piece
+            if len(body) > MAX_ANSWER_BYTES:
+                raise Refused(f"the answer is longer than {MAX_ANSWER_BYTES} bytes")
+        return bytes(body)
 
     def _judge(self, body: bytes) -> None:
         try:
