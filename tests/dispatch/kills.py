@@ -27,18 +27,15 @@ from dispatch.outbox import message_id
 from edge.session.entries import FinalEntry, decode_entry
 from edge.session.store.interface import DeadLetter, OutboxRow, SessionStore
 from edge.session.store.opening import open_store
+from tests.dispatch.support.media import silence
 from tests.dispatch.support.talkative import Talkative
 from tests.dispatch.support.target import Taken, Target
-from tests.ingest.support.media import media_event, start_event
 from tests.nodes.support.checker import log_of
 from tests.support.server import Server, running
 
 WORKERS = 2
 SESSIONS = ("interview", "面试 1", "third", "fourth")
 TAGS = ("anna", "ben")
-PACKET = b"\xf8\xff\xfe"
-"""20 ms of silence in Opus."""
-PACKET_S = 0.02
 PER_STREAM_S = 25.0
 QUIET_S = 240.0
 
@@ -59,23 +56,13 @@ class MediaServer:
     def __init__(self, address: str, session: str) -> None:
         self._url = f"ws://{address}/transcribe?sessionId={session}&sendBack=true"
         self._url += "&useDispatcher=true"
-        self._number = 0
 
     async def run(self) -> None:
         while True:
             with suppress(OSError, TimeoutError, InvalidHandshake, WebSocketException):
                 async with connect(self._url, compression=None, close_timeout=0.2) as socket:
-                    await asyncio.gather(self._send(socket), self._ignore(socket))
+                    await asyncio.gather(silence(socket, *TAGS), self._ignore(socket))
             await asyncio.sleep(0.1)
-
-    async def _send(self, socket: ClientConnection) -> None:
-        for tag in TAGS:
-            await socket.send(start_event(tag))
-        while True:
-            for tag in TAGS:
-                await socket.send(media_event(tag, self._number, PACKET))
-            self._number += 1
-            await asyncio.sleep(PACKET_S)
 
     async def _ignore(self, socket: ClientConnection) -> None:
         async for _ in socket:
