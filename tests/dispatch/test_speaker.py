@@ -45,7 +45,7 @@ async def test_a_dispatcher_that_hangs_delays_no_transcript() -> None:
         async with Talkative(per_s=PER_S) as endpoint:
             settings = endpoint.environment | hangs
             with starting("--workers", "1", environment=settings) as server:
-                    server.wait_ready()
+                server.wait_ready()
                 unasked = await delays_ms(server.address, "useDispatcher=false", endpoint)
                 asked = await delays_ms(server.address, "useDispatcher=true", endpoint)
     at_99 = FINALS * 99 // 100
