@@ -22,11 +22,13 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from prometheus_client import Counter, Gauge
+
 from edge.errors import ObjectError, ObjectExists, ObjectMissing, ObjectsUnavailable, StoreError
 from edge.logs import Repeats, get_logger
 from edge.objects import spool_table as table
 from edge.objects.interface import ObjectStore, check_key
-from edge.objects.spool_table import Operation
+from edge.objects.spool_table import Filled, Operation
 from edge.session.store.sqlite_thread import SqliteThread
 
 AT_ONCE = 16
@@ -38,6 +40,29 @@ LONGEST_WAIT_S = 5.0
 REFUSED_WAIT_MS = 60_000
 """Until what a store refused for good is tried again, should somebody have mended it."""
 SUMMARY_S = 60.0
+MEASURE_S = 1.0
+
+_WAITING = Gauge(
+    "edgescribe_spool_objects",
+    "Objects on local disk that wait for the object store",
+    multiprocess_mode="livemax",
+)
+_BYTES = Gauge(
+    "edgescribe_spool_bytes",
+    "Room they take of spool_max_bytes",
+    multiprocess_mode="livemax",
+)
+_AGE = Gauge(
+    "edgescribe_spool_age_seconds",
+    "How long the oldest of them waits",
+    multiprocess_mode="livemax",
+)
+_OPERATIONS = Counter(
+    "edgescribe_spool_operations",
+    "Objects taken while the store was away; stored: they are there, refused: the store will not"
+    " have them as they are, full: there was no room for them",
+    ["outcome"],
+)
 
 T = TypeVar("T")
 Outcome = Literal["done", "refused", "away"]
@@ -83,9 +108,9 @@ class SpooledStore(ObjectStore):
         self._writer.start()
         self._reader.start()
         self._carrier = asyncio.create_task(self._carry(self._lock("carrier")))
-        count, size = await self._read(table.filled)
-        if count:
-            _log.info("objects wait in the spool", objects=count, bytes=size)
+        waiting = await self._read(table.filled)
+        if waiting.objects:
+            _log.info("objects wait in the spool", objects=waiting.objects, bytes=waiting.bytes)
 
     async def close(self) -> None:
         """Leave what waits to the other workers, or to the next start."""
@@ -137,6 +162,8 @@ class SpooledStore(ObjectStore):
         )
         if verdict == "exists":
             raise ObjectExists(key)
+        if verdict in ("full", "no room"):
+            _OPERATIONS.labels("full").inc()
         if verdict == "full":
             raise ObjectsUnavailable(
                 f"the object store is away, and the spool {self._path} is full: mend the store,"
@@ -147,6 +174,7 @@ class SpooledStore(ObjectStore):
                 f"the object store is away, and the disk of the spool {self._path} is full: mend"
                 " the store, or make room"
             )
+        _OPERATIONS.labels("kept").inc()
         self._wake.set()
 
     async def get(self, key: str) -> bytes:
@@ -186,8 +214,8 @@ class SpooledStore(ObjectStore):
         if others := [key for key in keys if key not in withdrawn]:
             await self._behind.remove(others)
 
-    async def waiting(self) -> tuple[int, int]:
-        """Objects of all workers that wait, and their bytes."""
+    async def waiting(self) -> Filled:
+        """What waits, of all workers."""
         return await self._read(table.filled)
 
     # What waits
@@ -196,12 +224,15 @@ class SpooledStore(ObjectStore):
         """Carry out what waits, while no other worker does; owned by the store."""
         wait_s, is_carrier, is_empty = LOOK_S, False, True
         loop = asyncio.get_running_loop()
-        summary_due_s = loop.time() + SUMMARY_S
+        summary_due_s, measure_due_s = loop.time() + SUMMARY_S, loop.time()
         while True:
             outcome: Outcome = "done"
             try:
                 is_carrier = is_carrier or _locked(lock)
                 if is_carrier:
+                    if loop.time() >= measure_due_s:
+                        await self._measure()
+                        measure_due_s = loop.time() + MEASURE_S
                     operations = await self._read(lambda db: table.next_operations(db, AT_ONCE))
                     if operations:
                         outcome, is_empty = await self._carry_out(operations), False
@@ -231,6 +262,13 @@ class SpooledStore(ObjectStore):
                         await self._wake.wait()
             self._wake.clear()
 
+    async def _measure(self) -> None:
+        """Show what waits; one worker of a node does."""
+        waiting = await self._read(table.filled)
+        _WAITING.set(waiting.objects)
+        _BYTES.set(waiting.bytes)
+        _AGE.set(waiting.oldest_age_s)
+
     async def _carry_out(self, operations: list[Operation]) -> Outcome:
         outcomes = await asyncio.gather(*map(self._one, operations))
         numbers = [each.number for each in operations]
@@ -239,6 +277,8 @@ class SpooledStore(ObjectStore):
             number for number, how in zip(numbers, outcomes, strict=True) if how == "refused"
         ]
         await self._write(lambda db: table.settle(db, done, refused, REFUSED_WAIT_MS))
+        _OPERATIONS.labels("stored").inc(len(done))
+        _OPERATIONS.labels("refused").inc(len(refused))
         if done:
             self._came_back()
         return "away" if "away" in outcomes else "done"

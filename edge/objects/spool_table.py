@@ -33,6 +33,7 @@ CREATE TABLE IF NOT EXISTS operation (
     kind TEXT NOT NULL,
     size INTEGER NOT NULL,
     due_ms INTEGER NOT NULL DEFAULT 0,
+    since_ms INTEGER NOT NULL DEFAULT 0,
     content_type TEXT NOT NULL DEFAULT '',
     metadata BLOB NOT NULL DEFAULT '{}',
     body BLOB NOT NULL DEFAULT ''
@@ -40,8 +41,18 @@ CREATE TABLE IF NOT EXISTS operation (
 CREATE TABLE IF NOT EXISTS meter (bytes INTEGER NOT NULL, progress INTEGER NOT NULL);
 INSERT INTO meter SELECT 0, 0 WHERE NOT EXISTS (SELECT 1 FROM meter);
 """
+_SINCE = "ALTER TABLE operation ADD COLUMN since_ms INTEGER NOT NULL DEFAULT 0"
 _METADATA = msgspec.json.Decoder(dict[str, str])
 _encode = msgspec.json.Encoder().encode
+
+
+class Filled(msgspec.Struct, frozen=True):
+    """What waits, of all workers of a node."""
+
+    objects: int
+    bytes: int
+    oldest_age_s: float
+    """How long the oldest waits; 0 when nothing does."""
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,8 +86,19 @@ def prepare(path: Path) -> None:
     db = connect(path)
     try:
         db.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}COMMIT;")
+        _add_since(db)
     finally:
         db.close()
+
+
+def _add_since(db: sqlite3.Connection) -> None:
+    """Give a spool that an older version left the column it lacks."""
+    db.execute("BEGIN IMMEDIATE")
+    names = {row[1] for row in db.execute("PRAGMA table_info(operation)")}
+    if "since_ms" not in names:
+        db.execute(_SINCE)
+        db.execute("UPDATE operation SET since_ms = ?", (_now_ms(),))
+    db.execute("COMMIT")
 
 
 def append(db: sqlite3.Connection, operation: Operation, most_bytes: int, folder: Path) -> Verdict:
@@ -114,12 +136,14 @@ def withdraw(db: sqlite3.Connection, keys: list[str]) -> list[str]:
 
 def _replace(db: sqlite3.Connection, freed: int, kind: Kind, operation: Operation) -> None:
     db.execute(
-        "INSERT OR REPLACE INTO operation (key, kind, size, content_type, metadata, body)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO operation"
+        " (key, kind, size, since_ms, content_type, metadata, body)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
         (
             operation.key,
             kind,
             operation.size,
+            _now_ms(),
             operation.content_type,
             _encode(operation.metadata),
             operation.body,
@@ -202,11 +226,13 @@ def progress(db: sqlite3.Connection) -> tuple[int, bool]:
     return number, due is not None
 
 
-def filled(db: sqlite3.Connection) -> tuple[int, int]:
-    """Operations that wait, and their bytes."""
+def filled(db: sqlite3.Connection) -> Filled:
+    """What waits; the oldest is the one with the lowest number."""
     (size,) = db.execute("SELECT bytes FROM meter").fetchone()
     (count,) = db.execute("SELECT count(*) FROM operation").fetchone()
-    return count, size
+    oldest = db.execute("SELECT since_ms FROM operation ORDER BY number LIMIT 1").fetchone()
+    age_ms = max(0, _now_ms() - oldest[0]) if oldest else 0
+    return Filled(count, size, age_ms / 1000)
 
 
 def shrink(path: Path) -> None:

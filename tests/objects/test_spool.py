@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 import msgspec
 import pytest
+from prometheus_client import REGISTRY
 
 from edge.errors import ObjectError, ObjectExists, ObjectMissing, ObjectsUnavailable
+from edge.objects import spool_table
 from edge.objects.interface import ObjectStore
 from edge.objects.opening import SPOOL, open_objects
 from edge.objects.settings import ObjectSettings
 from edge.objects.spool import SpooledStore
+from edge.objects.spool_table import Filled
 from tests.objects.support.outages import is_empty, until
 from tests.objects.support.seaweed import Seaweed
 from tests.objects.support.spool_worker import body_of
@@ -146,7 +150,7 @@ async def test_what_the_store_refuses_for_good_keeps_nobody_waiting(
     frozen.thaw()
 
     async def is_stored() -> bool:
-        return await bucket.find("m/") == ["m/fine"] or (await spooled.waiting())[0] == 0
+        return await bucket.find("m/") == ["m/fine"] or (await spooled.waiting()).objects == 0
 
     await until(is_stored)
     await until(lambda: not spooled.away)
@@ -162,7 +166,7 @@ async def test_a_spool_gives_its_disk_space_back(
     assert size > 3_000_000
     frozen.thaw()
     await until(lambda: (tmp_path / SPOOL).stat().st_size < 100_000)
-    assert await spooled.waiting() == (0, 0)
+    assert await spooled.waiting() == Filled(0, 0, 0.0)
 
 
 async def test_a_damaged_spool_says_what_to_do(
@@ -171,3 +175,42 @@ async def test_a_damaged_spool_says_what_to_do(
     (tmp_path / SPOOL).write_bytes(b"not a database, " * 1000)
     with pytest.raises(ObjectError, match="move it away"):
         await open_objects(behind_spool, tmp_path).open()
+
+
+async def test_what_waits_is_measured_until_it_has_arrived(
+    frozen: Seaweed, spooled: SpooledStore
+) -> None:
+    taken = _operations("kept"), _operations("stored")
+    for seq in range(3):
+        await spooled.put(f"m/{seq}", body_of(str(seq)))
+    waiting = await spooled.waiting()
+    assert waiting.objects == 3 and waiting.bytes > 3 * len(body_of("0"))
+    await until(lambda: _gauge("objects") == 3 and _gauge("age_seconds") > 0.2)
+    assert _gauge("bytes") == waiting.bytes
+    assert _operations("kept") == taken[0] + 3
+    frozen.thaw()
+    await until(lambda: _gauge("objects") == _gauge("bytes") == _gauge("age_seconds") == 0)
+    assert _operations("stored") == taken[1] + 3
+
+
+def test_a_spool_of_an_older_version_is_taken_up(tmp_path: Path) -> None:
+    path = tmp_path / SPOOL
+    spool_table.prepare(path)
+    with contextlib.closing(spool_table.connect(path)) as db:
+        operation = spool_table.Operation(key="m/1", kind="put", body=b"waits")
+        spool_table.append(db, operation, 1 << 30, tmp_path)
+        db.execute("ALTER TABLE operation DROP COLUMN since_ms")
+    spool_table.prepare(path)
+    with contextlib.closing(spool_table.connect(path)) as db:
+        waiting = spool_table.filled(db)
+        assert waiting.objects == 1 and waiting.oldest_age_s < 60
+        assert spool_table.held(db, "m/1") == ("put", b"waits")
+
+
+def _gauge(name: str) -> float:
+    return REGISTRY.get_sample_value(f"edgescribe_spool_{name}") or 0.0
+
+
+def _operations(outcome: str) -> float:
+    labels = {"outcome": outcome}
+    return REGISTRY.get_sample_value("edgescribe_spool_operations_total", labels) or 0.0

@@ -29,4 +29,4 @@ async def until(holds: Callable[[], Awaitable[bool] | bool]) -> None:
 async def is_empty(store: ObjectStore) -> bool:
     """Whether nothing waits in a spool."""
     assert isinstance(store, SpooledStore)
-    return await store.waiting() == (0, 0)
+    return (await store.waiting()).objects == 0
