@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import msgspec
 from aiohttp import web
@@ -71,7 +72,7 @@ def serve(port: int, file: Path) -> None:
 
     async def take(request: web.BaseRequest) -> web.StreamResponse:
         message = decode_message(await request.read())
-        line = Taken(request.headers["Idempotency-Key"], message)
+        line = Taken(unquote(request.headers["Idempotency-Key"]), message)
         os.write(output, msgspec.json.encode(line) + b"\n")
         return web.Response(body=ANSWER, content_type="application/json")
 
