@@ -16,7 +16,8 @@
 #   make dispatch-kills  targets and workers killed while 10,000 finals are dispatched
 #   make fuzz        a million damaged inputs through the sanitized native decoders
 #   make lint        format, lint and type checks
-#   make docs        write docs/configuration.md from the settings
+#   make docs        write docs/configuration.md from the settings, docs/endpoints.md from a gateway
+#   make html        the documents as a site in build/html
 #   make wheel       a wheel in dist/ that brings its own libopus
 #   make test-wheel  that wheel in a fresh environment, without the system's libopus
 #   make prove-image the steps of the Dockerfile, without a container engine
@@ -44,7 +45,7 @@ FUZZ_ARGS ?=
 FAULTS_ARGS ?=
 CHAOS_ARGS ?=
 
-.PHONY: help demo test bench bench-router bench-load bench-meeting bench-store soak hostile faults chaos kills meeting-kills dispatch-kills fuzz lint docs wheel test-wheel prove-image clean
+.PHONY: help demo test bench bench-router bench-load bench-meeting bench-store soak hostile faults chaos kills meeting-kills dispatch-kills fuzz lint docs html wheel test-wheel prove-image clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -111,6 +112,10 @@ lint: $(STAMPS)/native
 
 docs: $(STAMPS)/native
 	@$(RUN)/edgescribe config --reference > docs/configuration.md
+	$(RUN)/python -m tests.docs.endpoints > docs/endpoints.md
+
+html: docs
+	@$(RUN)/python -m sphinx -W -b html docs build/html
 
 wheel: dist/stamp
 

@@ -143,7 +143,7 @@ class Setting:
             return ("a whole number" if plain is int else "a number") + self._bounds()
         if plain is Path:
             return "a path"
-        return f"text matching {self.meta.pattern}" if self.meta.pattern else "text"
+        return f"text matching `{self.meta.pattern}`" if self.meta.pattern else "text"
 
     def _bounds(self) -> str:
         low, above, high = self.meta.ge, self.meta.gt, self.meta.le

@@ -1,0 +1,19 @@
+"""How these pages become a site: ``make html``."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+_about = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+
+project = _about["name"]
+version = release = _about["version"]
+extensions = ["myst_parser"]
+myst_heading_anchors = 4
+html_theme = "furo"
+html_title = project
+highlight_language = "none"
+exclude_patterns = ["_build"]
+# Examples leave things out with "…", which their languages do not know.
+suppress_warnings = ["misc.highlighting_failure"]
