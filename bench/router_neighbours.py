@@ -8,6 +8,7 @@ measures in turns.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import tempfile
 from pathlib import Path
@@ -21,8 +22,10 @@ from tests.router.support.neighbours import (
     results_ms,
 )
 
-WORDS = 100
-ROUNDS = 5
+WORDS = 150
+ROUNDS = 4
+KINDS = {"alone": None, "beside floods of 100 MB/s": 100.0, "beside floods without end": 0.0}
+"""How fast each of the two bad services sends; 0 is as fast as it can."""
 
 
 def memory_mib(pid: int) -> int:
@@ -33,8 +36,7 @@ def memory_mib(pid: int) -> int:
 
 async def main(rounds: int) -> None:
     """Measure and print."""
-    quiet: list[float] = []
-    beside: list[float] = []
+    took_ms: dict[str, list[float]] = {kind: [] for kind in KINDS}
     with tempfile.TemporaryDirectory() as folder:
         async with gateway_among_services(Path(folder)) as server:
             speaker = await SessionClient.open(server, "session=room&speaker=anna")
@@ -42,13 +44,18 @@ async def main(rounds: int) -> None:
             (worker,) = server.workers()
             before_mib = memory_mib(worker)
             for _ in range(rounds):
-                quiet += await results_ms(speaker, WORDS)
-                with misbehaving(server.port):
-                    beside += await results_ms(speaker, WORDS)
+                for kind, mb_per_s in KINDS.items():
+                    with (
+                        contextlib.nullcontext()
+                        if mb_per_s is None
+                        else misbehaving(server.port, mb_per_s)
+                    ):
+                        took_ms[kind] += await results_ms(speaker, WORDS)
             after_mib = memory_mib(worker)
             await speaker.leave()
-    for name, took in (("alone", sorted(quiet)), ("beside bad services", sorted(beside))):
-        print(f"{name}: {len(took)} results, {median(took):.1f} ms, p99 {p99(took):.1f} ms")
+    for kind, took in took_ms.items():
+        took.sort()
+        print(f"{kind}: {len(took)} results, {median(took):.1f} ms, p99 {p99(took):.1f} ms")
     print(f"the worker's memory: {before_mib} MiB before, {after_mib} MiB after")
 
 

@@ -55,7 +55,7 @@ class Upstream(asyncio.Protocol):
         return (
             self._reusable
             and not self._lost
-            and (self._parser is None or (self._complete and self._parser.should_keep_alive()))
+            and (self._parser is None or self._complete)
         )
 
     def begin(self, head: bytes, *, is_head: bool) -> None:
@@ -170,6 +170,8 @@ class Upstream(asyncio.Protocol):
         self.status = status
         self._has_head = True
         self.is_upgraded = status == 101
+        # The parser knows it here only: with the end of the body it forgets the length.
+        self._reusable = self._reusable and bool(self._parser.should_keep_alive())
         if self._is_head or status in (204, 304):
             self._complete = True
             # The parser still waits for a body that a HEAD's answer only announces.

@@ -26,8 +26,9 @@ from tests.router.support.serving import (
     sanic_service,
     serving,
 )
+from tests.router.support.tls import context_for, trusted
 
-KINDS = ("sanic", "asgi", "remote", "remote-asgi")
+KINDS = ("sanic", "asgi", "remote", "remote-tls", "remote-asgi")
 
 
 class Watched(SimpleNamespace):
@@ -157,19 +158,23 @@ async def routed(
 ) -> AsyncIterator[int]:
     """A router whose service ``db`` is of one kind."""
     namespace = Namespace("production")
-    options = RouterSettings(expose_errors=True, **settings)
+    told = RouterSettings(expose_errors=True, **settings)
     async with contextlib.AsyncExitStack() as stack:
         source: Any = (sanic_app if "asgi" not in kind else asgi_app)(watched)
         if kind.startswith("remote"):
-            if kind == "remote":
-                port = await stack.enter_async_context(listening(source))
-            else:
+            scheme, options = "http", {}
+            if kind == "remote-tls":
+                stack.enter_context(trusted())
+                scheme, options = "https", {"ssl": context_for("127.0.0.1")}
+            if kind == "remote-asgi":
                 behind = Namespace("production")
                 behind.register("db", source)
                 port = await stack.enter_async_context(serving(behind))
-            source = f"http://127.0.0.1:{port}"
+            else:
+                port = await stack.enter_async_context(listening(source, **options))
+            source = f"{scheme}://127.0.0.1:{port}"
         namespace.register("db", source, limits=limits)
-        yield await stack.enter_async_context(serving(namespace, settings=options))
+        yield await stack.enter_async_context(serving(namespace, settings=told))
 
 
 @pytest.fixture

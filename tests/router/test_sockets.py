@@ -24,8 +24,9 @@ from tests.router.support.serving import (
     sanic_service,
     serving,
 )
+from tests.router.support.tls import context_for, trusted
 
-KINDS = ("sanic", "asgi", "remote", "remote-asgi")
+KINDS = ("sanic", "asgi", "remote", "remote-tls", "remote-asgi")
 LARGE = bytes(range(256)) * 10
 
 
@@ -78,6 +79,10 @@ async def routed(kind: str, closed: asyncio.Queue[Any]) -> AsyncIterator[int]:
         source = (sanic_echo if "asgi" not in kind else asgi_echo)(closed)
         if kind == "remote":
             source = f"http://127.0.0.1:{await stack.enter_async_context(listening(source))}"
+        elif kind == "remote-tls":
+            stack.enter_context(trusted())
+            upstream = listening(source, ssl=context_for("127.0.0.1"))
+            source = f"https://127.0.0.1:{await stack.enter_async_context(upstream)}"
         elif kind == "remote-asgi":
             behind = Namespace("production")
             behind.register("db", source)

@@ -54,9 +54,13 @@ async def gateway_among_services(folder: Path) -> AsyncIterator[Server]:
 
 
 @contextmanager
-def misbehaving(port: int) -> Iterator[subprocess.Popen[str]]:
-    """The bad services are asked for all that they can do; what was done is printed at the end."""
-    command = [sys.executable, "-m", "tests.router.support.bad_clients", str(port), *BAD]
+def misbehaving(port: int, mb_per_s: float = 0.0) -> Iterator[subprocess.Popen[str]]:
+    """The bad services are asked for all that they can do; what was done is printed at the end.
+
+    Each of them sends as fast as it can, or at a rate.
+    """
+    module = "tests.router.support.bad_clients"
+    command = [sys.executable, "-m", module, str(port), str(mb_per_s), *BAD]
     with subprocess.Popen(
         command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as clients:
