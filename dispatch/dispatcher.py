@@ -26,6 +26,8 @@ MAX_SESSIONS = 100
 """Sessions that are delivered beside each other; those they leave out wait for the next end."""
 LOOK_EVERY_S = 5.0
 """So often the outbox is measured, and held to its bound."""
+LOOK_SHARE = 20
+"""Unless that takes more than one part in so many of the time."""
 TELL_EVERY_S = 60.0
 CLOCK_SET_BACK_S = 2.0
 LONGEST_WAIT_S = 2 * 3600.0
@@ -278,7 +280,7 @@ class Dispatcher(Generic[RowT]):
         now_s = time.monotonic()
         if now_s < self._look_at_s:
             return
-        self._look_at_s = now_s + LOOK_EVERY_S * random.uniform(0.75, 1.25)
+        self._look_at_s = now_s + LOOK_EVERY_S
         self.counts.waiting = await self._outbox.outbox_size()
         while self.counts.waiting > self._outbox_max:
             count = await self._outbox.shed(self._outbox_max)
@@ -290,6 +292,9 @@ class Dispatcher(Generic[RowT]):
         oldest_ms = await self._outbox.oldest_ms()
         age_s = 0.0 if oldest_ms is None else time.time() - oldest_ms / 1000
         self.counts.oldest_age_s = max(age_s, 0.0)
+        # A look into thousands of sessions takes a while; it may never be most of what is done.
+        every_s = max(LOOK_EVERY_S, LOOK_SHARE * (time.monotonic() - now_s))
+        self._look_at_s = time.monotonic() + every_s * random.uniform(0.75, 1.25)
         if self._shed and now_s >= self._tell_at_s:
             self._tell_at_s = now_s + TELL_EVERY_S
             log.error("%d messages were given up: the outbox is full", self._shed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from importlib.resources import files
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -142,6 +143,22 @@ class RedisLink:
                 return await getattr(self.client, name)(*args, **options)
 
         return await self.call(work, repeat=repeat)
+
+    async def each(self, name: str, keys: Sequence[str], **options: Any) -> list[Any]:
+        """A reading command of each of many keys, a few at a time: the loop has other work."""
+        answers: list[Any] = []
+        for first in range(0, len(keys), MAX_TOGETHER):
+            some = keys[first : first + MAX_TOGETHER]
+            answers += await self.call(partial(self._each, name, some, options))
+        return answers
+
+    async def _each(self, name: str, keys: Sequence[str], options: dict[str, Any]) -> Sequence[Any]:
+        async with self._room:
+            pipeline = self.client.pipeline(transaction=False)
+            for key in keys:
+                getattr(pipeline, name)(key, **options)
+            answers: Sequence[Any] = await pipeline.execute()
+            return answers
 
     async def call(self, work: Callable[[], Awaitable[Any]], *, repeat: bool = True) -> Any:
         """Do it within the deadline, again while the server cannot be reached (``repeat``)."""

@@ -7,7 +7,7 @@ call.
 
 from __future__ import annotations
 
-import asyncio
+import heapq
 import secrets
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -145,14 +145,15 @@ class RedisOutbox:
             if len(old) == len(letters):
                 await self._command("zremrangebyscore", DEAD, "-inf", before_ms)
 
+    async def _waiting(self) -> dict[str, str]:
+        """The streams in which something may wait, and whose they are."""
+        return {self._keys_of(name, "o")[0]: name for name in await self._sessions(WAITING)}
+
     async def size(self) -> int:
-        keys = [self._keys_of(session, "o")[0] for session in await self._sessions(WAITING)]
-        sizes = await asyncio.gather(*(self._command("xlen", key) for key in keys))
-        return sum(sizes)
+        return sum(await self._link.each("xlen", list(await self._waiting())))
 
     async def oldest_ms(self) -> int | None:
-        keys = [self._keys_of(session, "o")[0] for session in await self._sessions(WAITING)]
-        fronts = await asyncio.gather(*(self._command("xrange", key, count=1) for key in keys))
+        fronts = await self._link.each("xrange", list(await self._waiting()), count=1)
         return min((int(front[0][1][b"q"]) for front in fronts if front), default=None)
 
     async def hasten(self, ahead_s: float) -> None:
@@ -161,15 +162,36 @@ class RedisOutbox:
             await self.expect(session)
 
     async def shed(self, keep: int) -> int:
-        over = min(await self.size() - keep, MAX_SHED)
+        streams = await self._waiting()
+        sizes = dict(zip(streams, await self._link.each("xlen", list(streams)), strict=True))
+        filled = [key for key in streams if sizes[key]]
+        over = min(sum(sizes.values()) - keep, MAX_SHED)
         if over <= 0:
             return 0
+        # The oldest are spread over the sessions, somehow: pages of each, and more where those end.
+        page = min(over, over // len(filled) * 2 + 8)
+        fronts: list[tuple[int, int, str, int]] = []
+        pages = await self._link.each("xrange", filled, count=page)
+        for key, entries in zip(filled, pages, strict=True):
+            fronts += ranked(key, entries)
+        heapq.heapify(fronts)
         oldest: list[OutboxRow] = []
-        for session in await self._sessions(WAITING):
-            found = await self._command("xrange", self._keys_of(session, "o")[0], count=over)
-            oldest += [outbox_row(session, name, fields, 0) for name, fields in found]
-        oldest.sort(key=lambda row: (row.enqueued_ms, row.number))
-        return await self.settle("", "bury", oldest[:over], "overflow")
+        while fronts and len(oldest) < over:
+            enqueued_ms, number, key, left = heapq.heappop(fronts)
+            oldest.append(OutboxRow(streams[key], number, 0, "", 0, enqueued_ms, b""))
+            if not left:
+                entries = await self._command("xrange", key, min=f"({number}-0", count=page)
+                for each in ranked(key, entries):
+                    heapq.heappush(fronts, each)
+        return await self.settle("", "bury", oldest, "overflow")
+
+
+def ranked(key: str, entries: Sequence[Any]) -> list[tuple[int, int, str, int]]:
+    """Entries of one stream: when they came, their numbers, and how many follow in the page."""
+    return [
+        (int(fields[b"q"]), number_of(name), key, len(entries) - index)
+        for index, (name, fields) in enumerate(entries, 1)
+    ]
 
 
 def number_of(name: bytes) -> int:

@@ -298,6 +298,24 @@ async def test_an_outbox_that_overflows_gives_the_oldest_up(store: SessionStore)
     assert {letter.reason for letter in await store.dead_letters()} == {"overflow"}
 
 
+async def test_an_overflow_takes_the_oldest_whichever_sessions_they_are_of(
+    store: SessionStore,
+) -> None:
+    """One session said nearly all of the oldest, and goes on; others said a little, later."""
+    grants = [await store.open_track(name, "t") for name in ("a", "b", "c", "d")]
+    for n in range(100):
+        await store.append(grants[0], [final(str(n))], [(0, b"old %d" % n)])
+    await asyncio.sleep(0.01)
+    for grant in grants * 3:
+        await store.append(grant, [final("new")], [(0, b"new")])
+    assert await store.shed(15) == 97
+    assert [letter.row.body for letter in await store.dead_letters(200)] == [
+        b"old %d" % n for n in range(97)
+    ]
+    assert await store.oldest_ms() is not None
+    assert await store.outbox_size() == 15
+
+
 async def test_other_workers_hear_within_30_ms(store: SessionStore, make_store: MakeStore) -> None:
     loop, delays_ms = asyncio.get_running_loop(), []
     async with make_store() as other:
