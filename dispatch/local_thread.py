@@ -45,6 +45,7 @@ class LocalThread:
         self._waiting: deque[tuple[Work, bool, Future]] = deque()
         self._wake = threading.Condition(threading.Lock())
         self._is_closing = False
+        self._why_closed = "the queue is closed"
         self._loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
         # A daemon: a disk that hangs does not keep the process alive.
@@ -68,7 +69,7 @@ class LocalThread:
         future: asyncio.Future[T] = self._loop.create_future()
         with self._wake:
             if self._is_closing:
-                raise Unreachable("the queue is closed, or its database cannot be opened")
+                raise Unreachable(self._why_closed)
             if len(self._waiting) >= MAX_WAITING:
                 raise Unreachable(f"{MAX_WAITING} operations wait for the queue's disk")
             self._waiting.append((work, is_change, future))
@@ -102,6 +103,7 @@ class LocalThread:
                 os.close(lock)
         except (sqlite3.Error, OSError) as error:
             with self._wake:
+                self._why_closed = str(translated(error))
                 self._is_closing = True
                 left = list(self._waiting)
                 self._waiting.clear()
