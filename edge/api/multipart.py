@@ -18,7 +18,7 @@ _BOUNDARY = re.compile(
     re.IGNORECASE,
 )
 _DISPOSITION = re.compile(rb"^content-disposition:\s*form-data(.*)$", re.IGNORECASE | re.MULTILINE)
-_PARAMETER = re.compile(rb';\s*(name|filename)="((?:\\.|[^"\\])*)"', re.IGNORECASE)
+_NAME = re.compile(rb';\s*name="((?:\\.|[^"\\])*)"', re.IGNORECASE)
 _ESCAPES = ((rb"\"", b'"'), (rb"\\", b"\\"), (b"%22", b'"'), (b"%0D", b"\r"), (b"%0A", b"\n"))
 
 
@@ -31,7 +31,6 @@ class Field(msgspec.Struct, frozen=True):
 
     name: str
     content: memoryview
-    filename: str | None = None
 
     @property
     def text(self) -> str:
@@ -74,10 +73,10 @@ def _field(header: bytes, content: memoryview) -> Field:
     disposition = _DISPOSITION.search(header.replace(b"\r\n", b"\n"))
     if disposition is None:
         raise BadForm("a field has no Content-Disposition: form-data")
-    found = {key.lower(): _text(value) for key, value in _PARAMETER.findall(disposition[1])}
-    if b"name" not in found:
+    name = _NAME.search(disposition[1])
+    if name is None:
         raise BadForm("a field has no name")
-    return Field(found[b"name"], content, found.get(b"filename"))
+    return Field(_text(name[1]), content)
 
 
 def _text(value: bytes) -> str:

@@ -1,0 +1,393 @@
+"""The doors from outside: telephone calls, forms of audio, refusals, and clients that mean harm.
+
+Real speech through the embedded recognizer where something is heard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidStatus
+from websockets.typing import Subprotocol
+
+from tests.ingest.support.connection import Connection, Message
+from tests.ingest.support.doors import (
+    ENVIRONMENT,
+    call,
+    errors,
+    mulaw,
+    ogg_opus,
+    speech,
+    wav,
+    webm_opus,
+)
+from tests.support.server import Server, running
+from tests.support.speech import speech_packets
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def gateway() -> AsyncIterator[Server]:
+    environment = {**ENVIRONMENT, "EDGESCRIBE_FILE_AUDIO_S": "20"}
+    with running("--workers", "1", environment=environment) as server:
+        yield server
+
+
+class Client(Connection):
+    """One connection at a door."""
+
+    async def send(self, type: str, **members: object) -> None:
+        await self.socket.send(json.dumps({"type": type, **members}))
+
+    async def audio(self, data: bytes, size: int = 8192) -> None:
+        for at in range(0, len(data), size):
+            await self.socket.send(data[at : at + size])
+
+    def of(self, type: str) -> list[Message]:
+        return [message for message in self.messages if message["type"] == type]
+
+    @property
+    def finals(self) -> str:
+        """What Deepgram's results say."""
+        results = [one for one in self.of("Results") if one["is_final"]]
+        return " ".join(one["channel"]["alternatives"][0]["transcript"] for one in results)
+
+    @property
+    def errors(self) -> list[Message]:
+        """What OpenAI's errors say."""
+        return [event["error"] for event in self.of("error")]
+
+
+@asynccontextmanager
+async def client(server: Server, target: str, *subprotocols: str) -> AsyncIterator[Client]:
+    offered = [Subprotocol(name) for name in subprotocols]
+    url = f"ws://{server.address}{target}"
+    async with connect(url, subprotocols=offered or None, max_size=None) as socket:
+        assert isinstance(socket, ClientConnection)
+        yield Client(socket)
+
+
+async def text_of(server: Server, session: str) -> str:
+    """The words in a session's log, once there are some."""
+    async with asyncio.timeout(10):
+        while True:
+            answer = await asyncio.to_thread(server.get, f"/v1/sessions/{session}/export")
+            log = json.loads(answer.body)
+            finals = [one for one in log.get("entries", ()) if one["kind"] == "final"]
+            if finals:
+                return " ".join(final["entry"]["text"] for final in finals)
+            await asyncio.sleep(0.05)
+
+
+# Telephone calls
+
+
+async def test_a_call_is_a_session_with_two_sides(gateway: Server) -> None:
+    async with client(gateway, "/twilio") as twilio:
+        for message in call("CA1", track="outbound"):
+            await twilio.socket.send(message)
+        assert await twilio.closed() == (1000, "The stream has ended")
+    assert errors(await text_of(gateway, "CA1")) < 0.25
+    state = json.loads(gateway.get("/v1/sessions/CA1").body)
+    assert state["tracks"] == ["inbound", "outbound"]
+    assert not twilio.messages, "Twilio is told nothing"
+
+
+async def test_a_call_is_named_by_its_parameters(gateway: Server) -> None:
+    async with client(gateway, "/twilio") as twilio:
+        for message in call("CA2", session="support-4711", language="en", provider="embedded"):
+            await twilio.socket.send(message)
+        await twilio.closed()
+    assert errors(await text_of(gateway, "support-4711")) < 0.25
+    assert gateway.get("/v1/sessions/CA2").status == 404
+
+
+@pytest.mark.parametrize(
+    ("start", "told"),
+    [
+        ({"callSid": "CA3", "mediaFormat": {"encoding": "audio/x-l16"}}, "audio/x-mulaw"),
+        ({"callSid": ""}, "0 bytes"),
+        ({"callSid": "CA3", "customParameters": {"provider": "parrot"}}, "embedded"),
+    ],
+)
+async def test_a_call_that_cannot_be_heard_is_hung_up(
+    gateway: Server, start: dict[str, Any], told: str
+) -> None:
+    async with client(gateway, "/twilio") as twilio:
+        await twilio.socket.send(json.dumps({"event": "start", "start": start}))
+        code, reason = await twilio.closed()
+    assert code == 1008 and told in reason
+
+
+async def test_events_that_are_none_cost_a_call_nothing(gateway: Server) -> None:
+    first, start, *rest = call("CA4")
+    bad = ["", "[]", "{", '{"event":"mark"}', '{"event":"media","media":{"payload":"?"}}', rest[0]]
+    bad += ['{"event":"media","media":{"payload":"","track":"inbound"}}', '{"event":"dtmf"}']
+    bad += ['{"event":"media","media":{"payload":"////","timestamp":"-9"}}', "[" * 10_000]
+    async with client(gateway, "/twilio") as twilio:
+        for message in (*bad, first, *bad, start, start, *bad, *rest):
+            await twilio.socket.send(message)
+        assert (await twilio.closed())[0] == 1000
+    assert errors(await text_of(gateway, "CA4")) < 0.25
+
+
+# Deepgram
+
+
+@pytest.mark.parametrize(
+    ("form", "query"),
+    [
+        ("mulaw", "encoding=mulaw&sample_rate=8000"),
+        ("wav", ""),
+        ("ogg", ""),
+        ("webm", ""),
+        ("ogg", "encoding=ogg-opus"),
+        ("packets", "encoding=opus&sample_rate=48000"),
+        ("stereo", "encoding=linear16&sample_rate=16000&channels=2"),
+    ],
+)
+async def test_audio_is_heard_in_any_form(gateway: Server, form: str, query: str) -> None:
+    stereo = b"".join(speech(16000)[at : at + 2] * 2 for at in range(0, len(speech(16000)), 2))
+    audio = {"mulaw": mulaw, "wav": wav, "ogg": ogg_opus, "webm": webm_opus}
+    async with client(gateway, f"/v1/listen?model=nova-3&{query}") as listener:
+        if form == "packets":
+            for packet in speech_packets(430):
+                await listener.socket.send(packet)
+        else:
+            await listener.audio(audio[form]() if form in audio else stereo, 4099)
+        await listener.send("CloseStream")
+        assert (await listener.closed())[0] == 1000
+    assert errors(listener.finals) < 0.25
+    assert listener.of("Metadata")[0]["duration"] == pytest.approx(8.6, abs=0.2)
+    assert {one["is_final"] for one in listener.of("Results")} == {True}, "interims are asked for"
+
+
+async def test_channels_are_heard_one_by_one(gateway: Server) -> None:
+    """Two channels, a second of the first being silent at the beginning: two speakers."""
+    left = bytes(32000) + speech(16000)
+    right = bytes(len(left))
+    both = b"".join(left[at : at + 2] + right[at : at + 2] for at in range(0, len(left), 2))
+    query = "encoding=linear16&sample_rate=16000&channels=2&multichannel=true&session=channels"
+    async with client(gateway, f"/v1/listen?model=nova-3&{query}") as listener:
+        await listener.audio(both, 4097)
+        await listener.send("Finalize")
+        await listener.until(
+            lambda: sum(one["from_finalize"] for one in listener.of("Results")) == 2
+        )
+        await listener.send("CloseStream")
+        await listener.closed()
+    results = listener.of("Results")
+    assert errors(listener.finals) < 0.25
+    assert {tuple(one["channel_index"]) for one in results} == {(0, 2), (1, 2)}
+    silent = [one for one in results if one["channel_index"] == [1, 2]]
+    assert [one["channel"]["alternatives"][0]["transcript"] for one in silent] == [""]
+    spoken = next(one for one in results if one["channel_index"] == [0, 2])
+    assert spoken["start"] == pytest.approx(2.2, abs=0.2)
+
+
+async def test_a_stream_goes_on_after_finalize_with_its_times(gateway: Server) -> None:
+    query = "encoding=linear16&sample_rate=16000"
+    async with client(gateway, f"/v1/listen?model=nova-3&{query}", "token", "key") as listener:
+        assert listener.socket.subprotocol == "token", "browsers offer it beside their key"
+        for _ in range(2):
+            count = sum(one["from_finalize"] for one in listener.of("Results"))
+            await listener.audio(speech(16000))
+            await listener.send("Finalize")
+            await listener.until(
+                lambda count=count: (
+                    sum(one["from_finalize"] for one in listener.of("Results")) > count
+                )
+            )
+        await listener.send("CloseStream")
+        await listener.closed()
+    starts = [one["start"] for one in listener.of("Results") if one["start"]]
+    assert starts == sorted(starts)
+    assert any(one == pytest.approx(8.6 + 1.2, abs=0.2) for one in starts)
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("model=parrot", "No such model"),
+        ("model=nova-3&encoding=linear16", "needs sample_rate"),
+        ("model=nova-3&encoding=linear16&sample_rate=9000", "sampleRate must be one of"),
+        ("model=nova-3&encoding=flac", "cannot be decoded"),
+        ("model=nova-3&redact=pci", "redact is not supported"),
+        ("model=nova-3&diarize=true", "diarize is not supported"),
+        ("model=nova-3&interim_results=perhaps", "true or false"),
+        ("model=nova-3&utterance_end_ms=1000", "needs interim_results"),
+        ("model=nova-3&session=%00", "control character"),
+    ],
+)
+async def test_what_cannot_be_done_is_refused_in_deepgrams_form(
+    gateway: Server, query: str, told: str
+) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        async with client(gateway, f"/v1/listen?{query}"):
+            pass
+    response = refused.value.response
+    assert response.status_code == 400
+    body = json.loads(response.body or b"")
+    assert told in body["err_msg"] and body["request_id"]
+
+
+async def test_texts_that_are_none_are_answered_and_audio_that_is_none_ends_it(
+    gateway: Server,
+) -> None:
+    async with client(gateway, "/v1/listen?model=nova-3") as listener:
+        await listener.socket.send("{")
+        await listener.send("Configure", keyterms=["x"])
+        await listener.send("KeepAlive")
+        await listener.until(lambda: listener.of("ConfigureFailure"))
+        assert listener.of("Error")[0]["variant"] == "SchemaError"
+        await listener.socket.send(b"OggS" + bytes(100))
+        await listener.socket.send(b"\xff" * 300_000)
+        code, reason = await listener.closed()
+    assert code == 1008 and reason.startswith("DATA-0000")
+
+
+# OpenAI
+
+
+async def test_turns_are_told_as_the_recognizer_hears_them(gateway: Server) -> None:
+    """For a browser: started, deltas while somebody speaks, stopped, committed, completed."""
+    target = "/v1/realtime?intent=transcription"
+    offered = ("realtime", "openai-insecure-api-key.key", "openai-beta.realtime-v1")
+    async with client(gateway, target, *offered) as page:
+        assert page.socket.subprotocol == "realtime"
+        pcm = speech(24000) + bytes(48000)
+        for at in range(0, len(pcm), 4800):
+            audio = base64.b64encode(pcm[at : at + 4800]).decode()
+            await page.send("input_audio_buffer.append", audio=audio)
+            await asyncio.sleep(0.02)
+        transcription = "conversation.item.input_audio_transcription"
+        await page.until(lambda: len(page.of(f"{transcription}.completed")) >= 2)
+        completed = page.of(f"{transcription}.completed")
+    assert errors(" ".join(event["transcript"] for event in completed)) < 0.25
+    kinds = [
+        event["type"]
+        for event in page.messages
+        if event.get("item_id") in (completed[0]["item_id"],)
+        or event.get("item", {}).get("id") == completed[0]["item_id"]
+    ]
+    assert kinds[0] == "input_audio_buffer.speech_started"
+    assert f"{transcription}.delta" in kinds[: kinds.index("input_audio_buffer.speech_stopped")]
+    assert [kind for kind in kinds if not kind.endswith(".delta")][1:] == [
+        "input_audio_buffer.speech_stopped",
+        "input_audio_buffer.committed",
+        "conversation.item.created",
+        f"{transcription}.completed",
+    ]
+    stopped = page.of("input_audio_buffer.speech_stopped")
+    assert stopped[0]["audio_end_ms"] == pytest.approx(4700, abs=300)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "",
+        "intent=conversation",
+        "intent=transcription&model=parrot",
+        "intent=transcription&session=%07",
+    ],
+)
+async def test_what_is_no_transcription_is_refused_in_openais_form(
+    gateway: Server, query: str
+) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        async with client(gateway, f"/v1/realtime?{query}"):
+            pass
+    error = json.loads(refused.value.response.body or b"")["error"]
+    assert refused.value.response.status_code == 400
+    assert error["type"] == "invalid_request_error" and error["message"]
+
+
+async def test_events_that_cannot_be_taken_are_answered_and_cost_nothing(gateway: Server) -> None:
+    async with client(gateway, "/v1/realtime?intent=transcription") as page:
+        await page.socket.send("{")
+        await page.socket.send(b"\x00\x01")
+        await page.socket.send("[" * 10_000)
+        await page.send("response.create", event_id="e4")
+        await page.send("input_audio_buffer.append", audio="?", event_id="e5")
+        await page.send("session.update", session={"type": "realtime"})
+        await page.send("session.update", session={"type": "transcription", "voice": "x"})
+        model = {"audio": {"input": {"transcription": {"model": "parrot"}}}}
+        await page.send("session.update", session={"type": "transcription", **model})
+        audio = base64.b64encode(bytes(9600)).decode()
+        await page.send("input_audio_buffer.append", audio=audio)
+        form = {"audio": {"input": {"format": {"type": "audio/pcma"}}}}
+        await page.send("session.update", session={"type": "transcription", **form})
+        await page.send("input_audio_buffer.clear")
+        await page.until(lambda: page.of("input_audio_buffer.cleared"))
+    assert [(error["code"], error["param"]) for error in page.errors] == [
+        ("invalid_json", None),
+        ("invalid_json", None),
+        ("invalid_json", None),
+        ("invalid_value", "type"),
+        ("invalid_value", "audio"),
+        ("invalid_value", "session.type"),
+        ("unknown_parameter", "session.voice"),
+        ("model_not_found", "session.audio.input.transcription.model"),
+        ("invalid_value", "session.audio.input"),
+    ]
+    assert [error["event_id"] for error in page.errors[3:5]] == ["e4", "e5"]
+
+
+async def test_a_client_whose_language_nobody_knows_is_told(gateway: Server) -> None:
+    async with client(gateway, "/v1/realtime?intent=transcription") as page:
+        source = {"transcription": {"model": "whisper-1", "language": "zh"}}
+        session = {"type": "transcription", "audio": {"input": source}}
+        await page.send("session.update", session=session)
+        audio = base64.b64encode(speech(24000)[:96000]).decode()
+        await page.send("input_audio_buffer.append", audio=audio)
+        assert (await page.closed())[0] == 1011
+    assert page.errors[-1]["code"] == "recognizer_failed"
+    assert "English" in page.errors[-1]["message"]
+
+
+async def test_files_may_not_play_for_ever(gateway: Server) -> None:
+    """20 s are allowed, whether a header says how long it plays or only its packets do."""
+    long = wav()[:44] + speech(16000) * 3
+    long = long[:4] + len(long).to_bytes(4, "little") + long[8:40] + b"\xff\xff\xff\xff" + long[44:]
+    for file in (long, ogg_opus() + b"".join(ogg_opus() for _ in range(3))):
+        body = (
+            b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper-1\r\n'
+            b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+            + file
+            + b"\r\n--b--\r\n"
+        )
+        headers = {"content-type": "multipart/form-data; boundary=b"}
+        answer = await asyncio.to_thread(
+            gateway.get, "/v1/audio/transcriptions", "POST", body=body, headers=headers
+        )
+        assert answer.status == 400
+        assert "20 s" in json.loads(answer.body)["error"]["message"]
+
+
+async def test_doors_are_closed_unless_asked_for_and_paths_do_not_collide() -> None:
+    with running(
+        "--workers",
+        "1",
+        environment={
+            "ENABLE_DUMMY_PROVIDER": "true",
+            "PROVIDERS_PRIORITY": "dummy",
+            "EDGESCRIBE_FRONT_DOORS": "deepgram",
+            "EDGESCRIBE_LISTEN_PATHS": "/listen,/v1/listen",
+        },
+    ) as server:
+        async with client(server, "/v1/listen") as page:
+            await page.until(lambda: page.of("Connected"))
+        for target in ("/twilio", "/v1/realtime?intent=transcription"):
+            with pytest.raises(InvalidStatus):
+                async with client(server, target):
+                    pass
+        assert server.get("/v1/audio/transcriptions", "POST").status == 404
