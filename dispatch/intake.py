@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Generic
 
 import msgspec
@@ -17,6 +18,7 @@ from dispatch.seen import Seen
 log = logging.getLogger("dispatch")
 
 NOT_A_MESSAGE = "not a transcription message"
+AGAIN_S = 0.5
 POLL_S = 0.1
 """How often a source is asked whether a batch is full."""
 
@@ -56,7 +58,12 @@ class Intake(Generic[RowT]):
         while not self._stopping:
             rows = await self._source.claim(owner, limit, lease_s)
             self._is_flowing = len(rows) >= limit
-            if fresh := await self._sift(owner, rows):
+            try:
+                fresh = await self._sift(owner, rows)
+            except Exception:
+                await self._give_back(owner, rows)
+                raise
+            if fresh:
                 return fresh
             if not rows:
                 break
@@ -111,6 +118,7 @@ class Intake(Generic[RowT]):
                 await self._source.ack(owner, [row for rows, _ in group for row in rows])
             except Exception as error:
                 failure = error
+                await self._give_back(owner, [row for rows, _ in group for row in rows])
             for _, done in group:
                 if failure is None:
                     done.set_result(None)
@@ -119,6 +127,13 @@ class Intake(Generic[RowT]):
                     # Whoever waited may have been cancelled meanwhile.
                     done.exception()
         self._acking = None
+
+    async def _give_back(self, owner: str, rows: Sequence[RowT]) -> None:
+        """The source failed: its rows soon come again, and are known if they were delivered."""
+        first = {row.session: row for row in reversed(rows)}
+        for row in first.values():
+            with suppress(Exception):
+                await self._source.retry(owner, row, AGAIN_S)
 
     async def retry(self, owner: str, row: RowT, delay_s: float) -> None:
         await self._source.retry(owner, row, delay_s)

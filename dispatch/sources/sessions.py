@@ -83,15 +83,15 @@ class Sessions(Generic[HeldT]):
                 if not held.waiting:
                     del self._sessions[row.session]
 
-    def back(self, row: HeldT, delay_s: float) -> bool:
-        """A row that failed, and those after it, wait for so long; whether it was out."""
+    def back(self, row: HeldT, delay_s: float) -> None:
+        """A row that failed, and what else of its session is out, wait for so long."""
         held = self._sessions.get(row.session)
-        if held is None or all(each.name != row.name for each in held.out):
-            return False
+        if held is None or not held.out:
+            return
         self._back(held)
-        held.waiting[0] = row.failed()  # type: ignore[assignment]
+        if held.waiting[0].name == row.name:
+            held.waiting[0] = row.failed()  # type: ignore[assignment]
         held.due_s = time.monotonic() + delay_s
-        return True
 
     def _back(self, held: _Session[HeldT]) -> None:
         count = len(held.out)

@@ -105,8 +105,11 @@ def run(arguments: argparse.Namespace) -> int:
     from dispatch.errors import DispatchError
     from edge import logs
 
-    settings = load_settings(arguments).settings
+    loaded = load_settings(arguments)
+    settings = loaded.settings
     logs.configure(settings.server.log_level, settings.server.log_format)
+    for warning in loaded.warnings:
+        logs.get_logger("edge.settings").warning(warning)
     if arguments.dead_letters or arguments.redrive:
         work = _letters(_source(arguments, settings), is_redriven=arguments.redrive)
     else:
@@ -178,6 +181,8 @@ def _sink(arguments: argparse.Namespace, settings: Settings) -> Transport:
         )
     from dispatch.transports.binding import BindingTransport
 
+    if ":" not in arguments.sink:
+        raise SettingError("--sink", arguments.sink, "stdout, jsonl, webhook or module:attribute")
     # A module beside which the command is given is found, as with ``python -m``.
     sys.path.insert(0, os.getcwd())
     try:
@@ -193,6 +198,8 @@ def _needed(value: Any, name: str, allowed: str) -> Any:
 
 
 async def _deliver(arguments: argparse.Namespace, settings: Settings) -> int:
+    from edge.logs import get_logger
+
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for each in (signal.SIGTERM, signal.SIGINT):
@@ -209,6 +216,7 @@ async def _deliver(arguments: argparse.Namespace, settings: Settings) -> int:
         if arguments.source or not arguments.listen:
             source = await stack.enter_async_context(_source(arguments, settings))
             consumer = _consumer(arguments, settings, source, sink)
+            get_logger("dispatch").info("delivering", sink=arguments.sink)
             works.append(loop.create_task(consumer.run()))
         try:
             await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
