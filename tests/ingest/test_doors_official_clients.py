@@ -83,12 +83,12 @@ def of(events: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
 async def test_the_openai_client_ends_turns_of_its_own(told: dict[str, Any]) -> None:
     events = told["events"]
     completed = of(events, "conversation.item.input_audio_transcription.completed")
-    assert errors(" ".join(event["transcript"] for event in completed)) < 0.2
-    assert [event["usage"]["seconds"] for event in completed] == pytest.approx([4.3, 4.3], abs=0.01)
     committed = of(events, "input_audio_buffer.committed")
     first, second = (event["item_id"] for event in committed)
+    texts = {event["item_id"]: event["transcript"] for event in completed}
+    assert errors(f"{texts[first]} {texts[second]}") < 0.2, "they may come in any order"
+    assert [event["usage"]["seconds"] for event in completed] == pytest.approx([4.3, 4.3], abs=0.01)
     assert [event["previous_item_id"] for event in committed] == [None, first]
-    assert {first, second} == {event["item_id"] for event in completed}
     added = of(events, "conversation.item.added")
     done = of(events, "conversation.item.done")
     assert [event["item"]["id"] for event in added] == [first, second]
@@ -130,6 +130,7 @@ async def test_clients_of_the_beta_are_told_its_names(told: dict[str, Any]) -> N
 async def test_a_door_feeds_a_session_like_any_other(told: dict[str, Any], gateway: Server) -> None:
     log = json.loads(gateway.get("/v1/sessions/official/export?format=json").body)
     finals = [each for each in log["entries"] if each["kind"] == "final"]
+    finals.sort(key=lambda final: final["entry"]["start_ms"])
     assert errors(" ".join(final["entry"]["text"] for final in finals)) < 0.2
     assert {final["track"] for final in finals} == {"anna"}
 
