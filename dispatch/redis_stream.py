@@ -148,10 +148,12 @@ if #groups == 0 then return 0 end
 for _, flat in ipairs(groups) do
   local group = {}
   for i = 1, #flat, 2 do group[flat[i]] = flat[i + 1] end
-  local first = group['last-delivered-id']
-  if group['pending'] > 0 then first = redis.call('XPENDING', KEYS[1], group['name'])[2] end
+  local first, after = group['last-delivered-id'], 1
+  if group['pending'] > 0 then
+    first, after = redis.call('XPENDING', KEYS[1], group['name'])[2], 0
+  end
   local a, b = string.match(first, '(%d+)-(%d+)')
-  a, b = tonumber(a), tonumber(b)
+  a, b = tonumber(a), b + after
   if a < ms or (a == ms and b < seq) then ms, seq = a, b end
 end
 return redis.call('XTRIM', KEYS[1], 'MINID', string.format('%.0f-%.0f', math.max(ms, 0), seq))
