@@ -26,6 +26,7 @@ AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 VERSIONS = {"version": "3.0", "spec_version": "2.4"}
 LIFESPAN_DEADLINE_S = 30.0
+MAX_LEFT = 1000
 
 _log = structlog.get_logger("router.asgi")
 
@@ -33,7 +34,8 @@ _log = structlog.get_logger("router.asgi")
 class AsgiService(Service):
     """An ASGI application. Each request is a task of its own, cancelled when the client leaves.
 
-    What it does after its response has ended goes on until the service stops.
+    What it does after its response has ended goes on until the service stops; of more than
+    ``MAX_LEFT`` of these tasks, the oldest is cancelled.
     """
 
     def __init__(
@@ -44,6 +46,8 @@ class AsgiService(Service):
         self._state: dict[str, Any] = {}
         self._lifespan: _Lifespan | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._left: dict[asyncio.Task[None], None] = {}
+        """Those whose response has ended, the oldest first."""
 
     async def start(self) -> None:
         """Run the application's startup, if it has one."""
@@ -100,10 +104,17 @@ class AsgiService(Service):
             waiting.cancel()
         if task.done():
             task.result()
-        else:
-            task.add_done_callback(self._ended)
+            return
+        task.add_done_callback(self._ended)
+        self._left[task] = None
+        if len(self._left) > MAX_LEFT:
+            oldest = next(iter(self._left))
+            del self._left[oldest]
+            oldest.cancel()
+            _log.warning("an ASGI application leaves tasks behind", cancelled_after=MAX_LEFT)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
+        self._left.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("an ASGI application failed after its response", exc_info=error)
 

@@ -36,6 +36,9 @@ class FileSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     port: int = 8081
     environment: str = "production"
     expose_errors: bool = False
+    admin_host: str = ""
+    """Where the Deploy API answers, if there is one; empty: on any host."""
+    admin_prefix: str = "/_deploy"
     trusted_proxies: tuple[str, ...] = ()
     environment_suffixes: dict[str, str] = {}
     table: TableSettings = TableSettings()

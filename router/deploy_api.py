@@ -21,6 +21,7 @@ from router.errors import (
     ServiceNotDeployed,
     VersionConflict,
 )
+from router.hosts import normalise_host
 
 MAX_BODY = 64 * 1024
 
@@ -39,11 +40,19 @@ class DeployApi:
     def __init__(
         self, deployments: Deployments, key: str, *, host: str = "", prefix: str = "/_deploy"
     ) -> None:
+        """Raises ``ConfigurationError``."""
         if not key:
             raise ConfigurationError("the Deploy API needs a key")
+        admin_host = normalise_host(host) if host else ""
+        if admin_host is None:
+            raise ConfigurationError(f"{host!r} in admin_host is no host name")
+        if not prefix.startswith("/") or not (admin_host or prefix.strip("/")):
+            raise ConfigurationError(
+                f"{prefix!r} in admin_prefix is no prefix: write /path, or / with an admin_host"
+            )
         self._deployments = deployments
         self._key = key.encode()
-        self._host = host
+        self._host = admin_host
         self._prefix = prefix.rstrip("/")
 
     def matches(self, host: str, path: str) -> bool:

@@ -52,11 +52,7 @@ class Upstream(asyncio.Protocol):
     @property
     def is_reusable(self) -> bool:
         """Whether another request may follow on this connection."""
-        return (
-            self._reusable
-            and not self._lost
-            and (self._parser is None or self._complete)
-        )
+        return self._reusable and not self._lost and (self._parser is None or self._complete)
 
     def begin(self, head: bytes, *, is_head: bool) -> None:
         """Send a request's head; what the connection knew of the last response is gone."""

@@ -9,7 +9,7 @@ from typing import Any
 from edge.cli.arguments import add_settings, load_settings, number
 from edge.errors import EdgescribeError, SettingError
 
-PREFIX = "/_deploy/services"
+PREFIX = "/_deploy"
 TIMEOUT_S = 15.0
 CHANGES = {"register": "POST", "replace": "PUT", "remove": "DELETE"}
 
@@ -34,6 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--url", metavar="URL", help="the gateway (default: from the settings)")
     parser.add_argument(
+        "--prefix",
+        default=PREFIX,
+        metavar="PATH",
+        help=f"the router file's admin_prefix (default: {PREFIX})",
+    )
+    parser.add_argument(
         "--environment", default="production", help="the namespace (default: production)"
     )
     parser.add_argument("--tag", action="append", default=[], help="may be repeated")
@@ -51,13 +57,14 @@ def run(arguments: argparse.Namespace) -> int:
     server = settings.server
     scheme = "https" if server.tls_cert else "http"
     address = (arguments.url or f"{scheme}://{server.host}:{server.port}").rstrip("/")
+    services = arguments.prefix.rstrip("/") + "/services"
     if arguments.action == "list":
-        _print(_ask(address, "GET", PREFIX, key))
+        _print(_ask(address, "GET", services, key))
         return 0
     if not arguments.name or (arguments.source is None) != (arguments.action == "remove"):
         raise SettingError("arguments", arguments.action, "give NAME, and SOURCE unless you remove")
     entry = None if arguments.action == "remove" else _entry(arguments)
-    path = f"{PREFIX}/{arguments.environment}/{arguments.name}"
+    path = f"{services}/{arguments.environment}/{arguments.name}"
     told = _ask(address, CHANGES[arguments.action], path, key, entry)
     print(f"{arguments.name} in {arguments.environment}: version {told['version']}")
     return 0

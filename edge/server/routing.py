@@ -69,11 +69,17 @@ def build_router(settings: RoutingSettings, app: Sanic[Config, Any], store: Sess
     """This worker's router, not yet started. Raises ``SettingError``."""
     path = settings.router_file
     try:
-        router = router_of(FileSettings() if path is None else read(path))
+        file = FileSettings() if path is None else read(path)
+        router = router_of(file)
         for namespace in router.namespaces.values():
             if namespace.find(DEFAULT_SERVICE) is None:
                 namespace.register(DEFAULT_SERVICE, GatewayService(app))
-        router.deploy_from(RegistryRecords(store), admin_key=settings.admin_key)
+        router.deploy_from(
+            RegistryRecords(store),
+            admin_key=settings.admin_key,
+            admin_host=file.admin_host,
+            admin_prefix=file.admin_prefix,
+        )
     except RouterError as error:
         raise SettingError("router_file", str(path), str(error)) from error
     return router

@@ -122,3 +122,12 @@ async def test_what_the_code_has_registered_comes_back_with_an_entrys_removal() 
         assert b'"one"' in (await worker.ask("db.do")).body
         await worker.deployments.remove("production", "db")
         assert b'"two"' in (await worker.ask("db.do")).body
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"admin_host": "a b"}, {"admin_prefix": "/"}, {"admin_prefix": "deploy"}],
+)
+def test_a_place_that_no_request_can_have_is_refused(options: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationError):
+        Worker(MemoryRegistry(), admin_key="sesame", **options)

@@ -10,10 +10,12 @@ from typing import Any
 
 import msgspec
 import pytest
+import structlog
+from prometheus_client import REGISTRY
 from sanic import HTTPResponse, Request, Sanic
 from sanic.response import raw, text
 
-from router import Limits, Namespace, RouterSettings, Service
+from router import DecisionSettings, Limits, Namespace, RouterSettings, Service
 from router.asgi import AsgiService
 from router.sanic_service import SanicService
 from tests.router.support.serving import (
@@ -471,6 +473,97 @@ async def test_a_service_that_comes_back_while_it_retires_goes_on(watched: Watch
         assert (await client.ask("db.do", "/own")).body == b"mine"
         assert stops == []
     assert stops == ["stopped"]
+
+
+async def test_tasks_that_outlive_their_responses_are_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("router.asgi.MAX_LEFT", 3)
+    living: list[int] = []
+    over: list[int] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "http"
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body"})
+        number = len(living) + len(over)
+        living.append(number)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            living.remove(number)
+            over.append(number)
+
+    namespace = Namespace("production")
+    namespace.register("db", app)
+    async with serving(namespace) as port, connected(port) as client:
+        for _ in range(8):
+            assert (await client.ask("db.do")).status == 200
+        while len(over) < 5:
+            await asyncio.sleep(0.001)
+        assert (living, over) == ([5, 6, 7], [0, 1, 2, 3, 4])
+    assert living == []
+
+
+async def test_requests_are_counted_by_what_became_of_them(watched: Watched) -> None:
+    def value(outcome: str, service: str, environment: str = "counted") -> float:
+        labels = {"env": environment, "service": service, "outcome": outcome}
+        return REGISTRY.get_sample_value("router_requests_total", labels) or 0.0
+
+    def decided() -> float:
+        return REGISTRY.get_sample_value("router_overhead_seconds_count") or 0.0
+
+    namespace = Namespace("counted")
+    namespace.register("db", asgi_app(watched), limits=Limits(max_body=10))
+    namespace.register("auth", sanic_service("auth", "boom"))
+    decision = DecisionSettings(environment="counted")
+    before = decided()
+    async with (
+        serving(namespace, settings=RouterSettings(decision=decision)) as port,
+        connected(port) as client,
+    ):
+        for host in ("db.do", "db.do:80", "auth.do", "queue.do", "no.do"):
+            await client.ask(host, "/own")
+        await client.ask("db.do", "/slow", "POST", body=bytes(11))
+        async with connected(port) as other:
+            await other.ask("a@b")
+        async with asyncio.timeout(3):
+            while decided() < before + 7:
+                await asyncio.sleep(0.01)
+    assert value("ok", "db") == 2
+    assert value("over_limit", "db") == 1
+    assert value("dispatch_error", "auth") == 1
+    assert value("not_deployed", "queue") == 1
+    assert value("not_found", "") == 1
+    assert value("bad_request", "", "") >= 1
+    below = REGISTRY.get_sample_value("router_overhead_seconds_bucket", {"le": "0.01"})
+    assert below is not None and below >= before + 6
+
+
+async def test_a_trusted_proxy_tells_the_host() -> None:
+    namespace = Namespace("production")
+    for name in ("db", "auth"):
+        namespace.register(name, asgi_service(name))
+    for proxies, service in ((("127.0.0.0/8",), "db"), (("10.0.0.0/8",), "auth")):
+        settings = RouterSettings(decision=DecisionSettings(trusted_proxies=proxies))
+        async with serving(namespace, settings=settings) as port, connected(port) as client:
+            reply = await client.ask("auth.do", headers={"X-Forwarded-Host": "db.do"})
+            assert msgspec.json.decode(reply.body)["service"] == service
+
+
+async def test_a_failure_is_logged_with_the_id_that_the_client_is_told() -> None:
+    namespace = Namespace("production")
+    namespace.register("db", asgi_service("db", "secret"))
+    with structlog.testing.capture_logs() as logs:
+        async with (
+            serving(namespace, settings=RouterSettings()) as port,
+            connected(port) as client,
+        ):
+            told = msgspec.json.decode((await client.ask("db.do")).body)
+    (line,) = [log for log in logs if log["event"] == "Dispatch error"]
+    assert (line["service"], line["environment"]) == ("db", "production")
+    assert line["request_id"] == told["request_id"]
+    assert list(told) == ["error", "message", "request_id"]
 
 
 async def test_services_call_each_other_by_their_names() -> None:

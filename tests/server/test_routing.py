@@ -15,6 +15,8 @@ from tests.support.server import QUIET_RECOGNIZER, edgescribe, running, wait_unt
 FILE = """
 environment = "development"
 expose_errors = true
+admin_host = "localhost"
+admin_prefix = "/admin"
 
 [table]
 zones = ["localhost"]
@@ -70,7 +72,8 @@ def test_the_gateway_is_one_service_among_others(tmp_path: Path) -> None:
 
         assert b"not deployed" in ask(port, "later.localhost")[1]
         entry = json.dumps({"source": "examples.echo:app"}).encode()
-        path = "/_deploy/services/development/later"
+        path = "/admin/services/development/later"
+        assert ask(port, "127.0.0.1", path, "PUT", entry)[0] != 201
         assert ask(port, "localhost", path, "PUT", entry)[0] == 201
         answers: list[bool] = []
 
@@ -79,7 +82,8 @@ def test_the_gateway_is_one_service_among_others(tmp_path: Path) -> None:
             return len(answers) > 20 and all(answers[-20:])
 
         def services(*words: str) -> str:
-            url = ("--url", f"http://127.0.0.1:{port}", "--environment", "development")
+            url = ("--url", f"http://localhost:{port}", "--prefix", "/admin")
+            url += ("--environment", "development")
             done = edgescribe("services", *words, *url, environment=environment)
             assert done.returncode == (0 if "refused" not in words else 1), done.stderr
             return done.stdout + done.stderr
@@ -96,6 +100,13 @@ def test_the_gateway_is_one_service_among_others(tmp_path: Path) -> None:
             5,
         )
         wait_until(everywhere, "both workers serve what was deployed", 5)
+
+        def counted() -> bool:
+            metrics = ask(port, "127.0.0.1", "/metrics")[1].decode()
+            known = 'router_requests_total{env="development",outcome="ok",service="echo"}'
+            return known in metrics and "router_overhead_seconds_count" in metrics
+
+        wait_until(counted, "requests are counted", 5)
 
 
 def test_without_settings_every_host_reaches_the_gateway() -> None:
