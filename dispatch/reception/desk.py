@@ -10,7 +10,7 @@ import msgspec
 
 from dispatch.errors import Refused, Unreachable
 from dispatch.interface import Transport
-from dispatch.messages import DispatcherTranscriptionMessage, Envelope, RPCResponse, decode_message
+from dispatch.messages import Envelope, RPCResponse, decode_message
 from dispatch.seen import Seen
 
 log = logging.getLogger("dispatch")
@@ -83,14 +83,15 @@ class Desk:
             message = decode_message(body)
         except msgspec.DecodeError as error:
             return refusal(400, f"not a transcription message: {error}")
-        if name and name in self._seen:
+        known = f"{epoch}/{name}"
+        if name and known in self._seen:
             return KNOWN
-        if task := self._under_way.get(name):
+        if name and (task := self._under_way.get(known)):
             return await asyncio.shield(task)
         if len(self._under_way) >= self._max_at_once or not self._bucket.take():
             return refusal(429, BUSY, 1)
         self._count += 1
-        key = name or f"-{self._count}"
+        key = known if name else f"-{self._count}"
         envelope = Envelope(
             name or f"{message.session_id}:-{self._count}",
             message.session_id,
@@ -99,7 +100,7 @@ class Desk:
             epoch,
             message.timestamp,
         )
-        task = asyncio.create_task(self._send(envelope, message, bool(name)))
+        task = asyncio.create_task(self._send(envelope, known if name else ""))
         self._under_way[key] = task
         task.add_done_callback(lambda _: self._under_way.pop(key))
         return await asyncio.shield(task)
@@ -114,9 +115,7 @@ class Desk:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _send(
-        self, envelope: Envelope, message: DispatcherTranscriptionMessage, is_named: bool
-    ) -> Answer:
+    async def _send(self, envelope: Envelope, known: str) -> Answer:
         try:
             async with asyncio.timeout(self._deadline_s):
                 await self._sink.send([envelope])
@@ -130,8 +129,8 @@ class Desk:
         except Exception as error:
             answer = refusal(503, f"the sink raised {type(error).__name__}", 1)
         else:
-            if is_named:
-                self._seen.add([envelope.message_id])
+            if known:
+                self._seen.add([known])
             return TAKEN
         log.error("Dispatcher error: %s (message %s)", answer.said.errors, envelope.message_id)
         return answer

@@ -78,7 +78,8 @@ class Reception:
         finally:
             listener.close()
             await self._desk.finish(stop_within_s)
-            async with asyncio.timeout(stop_within_s):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(stop_within_s):
                 leaving = [
                     leave(socket, WSCloseCode.GOING_AWAY, "stopping") for socket in self._sockets
                 ]
