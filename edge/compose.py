@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge.api.answers import Answers
 from edge.api.plain import Health
@@ -27,6 +28,10 @@ from edge.session.store.interface import SessionStore
 from edge.session.store.opening import open_store
 from edge.session.upkeep import Upkeep
 from edge.settings import Settings
+from edge.telemetry.starting import telemetry
+
+if TYPE_CHECKING:
+    from edge.telemetry.otlp import Telemetry
 
 DATABASE = "sessions.db"
 
@@ -79,6 +84,14 @@ def build_answers(
     if "openai" in settings.doors.front_doors:
         doors.append(transcription_endpoint(FileListener(gateway, settings.doors.file_audio_s)))
     return Answers(endpoints(store, upkeep.figures, meetings, Offered(settings).problem, doors))
+
+
+def build_telemetry(settings: Settings, worker: int) -> Telemetry | None:
+    """What pushes one worker's spans and metrics, not yet started; None when nobody takes them.
+
+    Raises ``MissingDependency``.
+    """
+    return telemetry(settings.telemetry, worker)
 
 
 def build_health(settings: Settings) -> Health:

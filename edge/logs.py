@@ -26,7 +26,7 @@ SECRET_TEXT = re.compile(
     re.I,
 )
 SPOKEN_FIELDS = ("text", "transcript", "transcripts")
-LIBRARY_LOGGERS = ("sanic", "websockets", "asyncio", "aiobotocore", "botocore")
+LIBRARY_LOGGERS = ("sanic", "websockets", "asyncio", "aiobotocore", "botocore", "opentelemetry")
 
 
 def configure(level: Literal["debug", "info", "warning", "error"], style: str) -> None:

@@ -40,6 +40,7 @@ from edge.session.dump import DumpSettings
 from edge.session.retention import RetentionSettings
 from edge.session.settings import SessionSettings
 from edge.session.store.settings import StoreSettings
+from edge.telemetry.settings import TelemetrySettings
 from edge.transport.settings import LaneSettings
 
 ENVIRONMENT_PREFIX = "EDGESCRIBE_"
@@ -75,6 +76,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     dispatch: DispatchSettings = msgspec.field(default_factory=DispatchSettings)
     meeting: MeetingSettings = msgspec.field(default_factory=MeetingSettings)
     dump: DumpSettings = msgspec.field(default_factory=DumpSettings)
+    telemetry: TelemetrySettings = msgspec.field(default_factory=TelemetrySettings)
     track: TrackSettings = msgspec.field(default_factory=TrackSettings)
     recognizers: ChoiceSettings = msgspec.field(default_factory=ChoiceSettings)
     supervisor: SupervisorSettings = msgspec.field(default_factory=SupervisorSettings)

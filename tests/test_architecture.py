@@ -12,7 +12,15 @@ REPOSITORY = Path(__file__).parents[1]
 OURS = ("_native", "bench", "dispatch", "edge", "router", "tests")
 SHIPPED = ("_native", "dispatch", "edge", "router")
 
-COMMON = ("edge.beat", "edge.errors", "edge.logs", "edge.option", "edge.parent", "edge.version")
+COMMON = (
+    "edge.beat",
+    "edge.errors",
+    "edge.logs",
+    "edge.option",
+    "edge.parent",
+    "edge.tracing",
+    "edge.version",
+)
 """What any room of ``edge`` may use; they use nothing but each other."""
 
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
@@ -82,6 +90,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "edge.web",
         *COMMON,
     ),
+    "edge.telemetry": COMMON,
     "edge.web": (),
     "edge.server": (
         "_native",
@@ -97,6 +106,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "edge.session.store.interface",
         "edge.session.upkeep",
         "edge.settings",
+        "edge.telemetry.otlp",
         "edge.transport",
         "router",
         *COMMON,
@@ -115,6 +125,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "edge.session.retention",
         "edge.session.settings",
         "edge.session.store.settings",
+        "edge.telemetry.settings",
         "edge.transport.settings",
         *COMMON,
     ),
@@ -128,6 +139,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "edge.server.boot",
         "edge.session",
         "edge.settings",
+        "edge.telemetry",
         *COMMON,
     ),
     "edge.demo": ("_native", "edge.asr.embedded", *COMMON),

@@ -11,7 +11,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from dispatch.dispatcher import Dispatcher, Retrying
 from dispatch.interface import Transport
 from dispatch.messages import Envelope
-from edge import metrics
+from edge import metrics, tracing
 from edge.dispatching.settings import DispatchSettings
 from edge.errors import EdgescribeError
 from edge.logs import get_logger
@@ -59,7 +59,10 @@ class OpenedLate(Transport):
             if not self._is_open:
                 await self._transport.open()
                 self._is_open = True
-        return await self._transport.send(envelopes)
+        with tracing.span("dispatch", messages=len(envelopes)) as span:
+            sent = await self._transport.send(envelopes)
+            span.note(acknowledged=sent)
+            return sent
 
     async def close(self) -> None:
         if self._is_open:

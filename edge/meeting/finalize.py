@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import msgspec
 from msgspec import Raw, Struct
 
+from edge import tracing
 from edge.errors import Conflict, ObjectError, ObjectMissing, StoreBusy, StoreError
 from edge.logs import Repeats, get_logger
 from edge.meeting import lease
@@ -104,11 +105,13 @@ class Finalizer:
         is that of the last time, and nothing is written. Raises what the session store and the
         object store raise; it is finished all the same once both are there.
         """
-        await self._store.ensure(session)
-        async with self._turn(session) as held:
-            version = await self._intend(session, metadata)
-            answer = await self._complete(session, metadata, held)
-            await self._settle(session, version)
+        with tracing.span("finalize", session=session) as span:
+            await self._store.ensure(session)
+            async with self._turn(session) as held:
+                version = await self._intend(session, metadata)
+                answer = await self._complete(session, metadata, held)
+                await self._settle(session, version)
+            span.note(events=answer.event_count)
         return answer
 
     async def result(self, session: str) -> bytes | None:

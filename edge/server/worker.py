@@ -16,7 +16,7 @@ import platform
 import signal
 from collections.abc import Collection
 from types import FrameType, MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sanic import HTTPResponse, Request, Sanic
 from sanic.config import Config
@@ -34,6 +34,7 @@ from edge.compose import (
     build_meetings,
     build_recognizers,
     build_store,
+    build_telemetry,
     build_upkeep,
 )
 from edge.dispatching.deliveries import Deliveries
@@ -56,6 +57,9 @@ from edge.transport.registry import Lanes
 from edge.version import VERSION
 from router.errors import RouterError
 from router.router import Router
+
+if TYPE_CHECKING:
+    from edge.telemetry.otlp import Telemetry
 
 FLUSH_EVERY_BEATS = 4
 RELEASE_EVERY_BEATS = 40
@@ -85,6 +89,7 @@ class Worker:
         self._answers: Answers | None = None
         self._health: Health | None = None
         self._deliveries: Deliveries | None = None
+        self._telemetry: Telemetry | None = None
         self._lanes: Lanes | None = None
         self._router: Router | None = None
         self._draining = False
@@ -101,6 +106,9 @@ class Worker:
         self._board = WorkerBoard(app.shared_ctx.board_rows, app.shared_ctx.board_started)
         settings = self._boot.settings
         try:
+            if started := build_telemetry(settings, self._index):
+                self._telemetry = started
+                started.start()
             store = build_store(settings)
             await store.open()
             self._store = store
@@ -208,6 +216,8 @@ class Worker:
         if self._door:
             await self._door.shut()
         metrics.FLUSHER.flush()
+        if self._telemetry:
+            await self._telemetry.stop()
         self._board.clear(self._index)
 
     def _begin_stop(self) -> None:

@@ -27,6 +27,7 @@ from edge.ingest.interface import (
     dispatch_asked,
 )
 from edge.logs import get_logger
+from edge.session import traces
 from edge.session.attachment import Attachment
 from edge.session.dump import Dumps
 from edge.session.interface import Offer, SessionOutlet, SessionRequest, SpokenLine
@@ -201,6 +202,7 @@ class Gateway:
             return None
         self._tracks += 1
         self._meters.track_opened(track.audio.stats)
+        traces.track_opened(track, track.session_span)
         self._metronome.add(track, track.audio.intake.order, track.audio.tick)
         return Supervisor(
             track.audio,
@@ -209,7 +211,7 @@ class Gateway:
             self._supervision,
             _stream_request(track.tag, request),
             track,
-            self._meters.recognizers,
+            traces.observed(self._meters.recognizers, track),
             track.repeats,
             track.engine if track.owner and track.owner.on_message else None,
         )
@@ -219,6 +221,7 @@ class Gateway:
         self._tracks -= 1
         self._metronome.remove(track)
         self._meters.track_closed(track.audio.stats)
+        traces.track_closed(track)
 
     def delivered(self, track: LiveTrack, transcript: Transcript, *, sent: bool) -> None:
         """A transcript has been handed on; ``sent`` says that it has gone to its client."""
@@ -227,6 +230,7 @@ class Gateway:
         if transcript.is_final:
             behind_ms = max(0.0, track.audio.end_ms - transcript.end_ms)
             self._meters.final_latency(transcript.provider, behind_ms / 1000)
+            traces.final_delivered(track, transcript, behind_ms / 1000, sent=sent)
 
     def caught_up(self, line: SpokenLine) -> None:
         """A final has gone to a client that was away when it came."""

@@ -34,6 +34,7 @@ from edge.session.place import Place
 from edge.session.settings import SessionSettings
 from edge.session.store.commands import FLUSH
 from edge.session.writer import TrackWriter
+from edge.tracing import NO_SPAN, Span
 
 _log = get_logger("edge.session.live")
 
@@ -62,6 +63,7 @@ class LiveSession:
         """``gone`` is told when other workers have its tracks, or nobody may have them."""
         self.request = request
         self.opened_s = time.monotonic()
+        self.span: Span = NO_SPAN
         self.new_audio = new_audio
         self.attachments: list[Attachment] = []
         """Connections that are attached, the newest last."""

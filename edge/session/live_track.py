@@ -12,6 +12,7 @@ from edge.errors import RecognizerError
 from edge.logs import Repeats
 from edge.session.attachment import Attachment
 from edge.session.interface import Transcriber
+from edge.tracing import NO_SPAN, Span
 
 if TYPE_CHECKING:
     from edge.session.live import LiveSession
@@ -30,6 +31,7 @@ class LiveTrack:
         "others_said",
         "owner",
         "packet",
+        "span",
         "tag",
         "transcriber",
         "writer",
@@ -52,11 +54,18 @@ class LiveTrack:
         """The newest words of the other tags, where recognizers are told of them."""
         self.writer = session.writer_for(tag)
         self.transcriber: Transcriber | None = None
+        self.span: Span = NO_SPAN
+        """From when it has a recognizer until it has finished."""
 
     @property
     def repeats(self) -> Repeats:
         """What its session logs of failures."""
         return self._session.repeats
+
+    @property
+    def session_span(self) -> Span:
+        """Of its session."""
+        return self._session.span
 
     def must_wait(self, now_s: float, crowding: float = 1.0) -> bool:
         """Whether its sender is ahead and more of its audio waits to be played than may.

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from edge.audio.origin import MediaOrigin
 from edge.audio.track import AudioTrack
 from edge.logs import get_logger
+from edge.session import traces
 from edge.session.attachment import Attachment
 from edge.session.interface import SessionOutlet, SessionRequest, TrackHost
 from edge.session.live import LiveSession
@@ -88,6 +89,7 @@ class Sessions:
         if session is None:
             session = self._open(request)
             self._meters.session_opened(provider)
+            traces.session_opened(session, provider)
         else:
             if grace := self._graces.pop(session, None):
                 grace.cancel()
@@ -142,6 +144,8 @@ class Sessions:
         for task in retiring:
             task.cancel()
         await asyncio.gather(*retiring, return_exceptions=True)
+        for session in sessions:
+            traces.session_ended(session)
 
     def _open(self, request: SessionRequest) -> LiveSession:
         session = LiveSession(request, self._host, self._new_audio, self._settings, self._gone)
@@ -195,6 +199,7 @@ class Sessions:
             session.close()
             duration_s = time.monotonic() - session.opened_s
             self._meters.session_closed(duration_s)
+            traces.session_ended(session)
             _log.info(
                 "session ended",
                 session=session.request.session_id,

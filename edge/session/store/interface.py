@@ -391,7 +391,10 @@ class SessionStore(ABC):
 
     @abstractmethod
     async def hasten(self, ahead_s: float) -> None:
-        """Sessions whose messages are due later than so far ahead are due now, leased or not."""
+        """No session's messages are due later than so far ahead, leased or not.
+
+        Clocks that leases and delays are told by may have been set back.
+        """
 
     @abstractmethod
     async def shed(self, keep: int) -> int:

@@ -160,7 +160,8 @@ def append(
             "INSERT INTO outbox VALUES (NULL, ?, ?, ?, 0, ?, ?)",
             [(row.id, first + index, row.epoch, now, body) for index, body in outbox],
         )
-        db.execute("INSERT OR IGNORE INTO deliveries VALUES (?, '', ?, 0)", (row.id, now))
+        due_ms = clock_ms()
+        db.execute("INSERT OR IGNORE INTO deliveries VALUES (?, '', ?, 0)", (row.id, due_ms))
     return last
 
 

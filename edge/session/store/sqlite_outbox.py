@@ -1,8 +1,14 @@
-"""The outbox in SQLite: functions of a connection, called in the writer's thread."""
+"""The outbox in SQLite: functions of a connection, called in the writer's thread.
+
+Leases and delays are told by the machine's monotonic clock, which all processes share: nobody can
+set it. It begins anew when the machine starts; ``forget_times`` is for whoever opens the database
+first.
+"""
 
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Sequence
 
 from edge.session.store.interface import MAX_SHED, DeadLetter, OutboxRow, now_ms
@@ -11,13 +17,23 @@ ROW = "o.number, o.offset, o.epoch, o.attempt, o.enqueued_ms, o.body"
 Named = tuple[str, int, int, str, int, int, bytes]
 
 
+def clock_ms() -> int:
+    """What ``due_ms`` is measured by."""
+    return time.monotonic_ns() // 1_000_000
+
+
+def forget_times(db: sqlite3.Connection) -> None:
+    """Nobody delivers anything any more, all that waits is due."""
+    db.execute("UPDATE deliveries SET owner = '', due_ms = 0")
+
+
 def any_due(db: sqlite3.Connection) -> bool:
     query = "SELECT 1 FROM deliveries WHERE due_ms <= ? LIMIT 1"
-    return db.execute(query, (now_ms(),)).fetchone() is not None
+    return db.execute(query, (clock_ms(),)).fetchone() is not None
 
 
 def claim(db: sqlite3.Connection, owner: str, limit: int, lease_s: float) -> list[OutboxRow]:
-    now, claimed = now_ms(), list[Named]()
+    now, claimed = clock_ms(), list[Named]()
     due = db.execute(
         "SELECT d.session, s.name FROM deliveries d JOIN sessions s ON s.id = d.session"
         " WHERE d.due_ms <= ? ORDER BY d.due_ms LIMIT ?",
@@ -80,13 +96,13 @@ def settle(db: sqlite3.Connection, session: int) -> None:
         " WHERE d.session = ? AND o.number <= d.upto LIMIT 1"
     )
     if not db.execute(query, (session,)).fetchone():
-        release(db, session, now_ms())
+        release(db, session, clock_ms())
 
 
 def retry(db: sqlite3.Connection, owner: str, row: OutboxRow, delay_s: float) -> None:
     if is_holder(db, owner, row):
         db.execute("UPDATE outbox SET attempt = attempt + 1 WHERE number = ?", (row.number,))
-        release(db, session_of(db, row), now_ms() + int(delay_s * 1000))
+        release(db, session_of(db, row), clock_ms() + int(delay_s * 1000))
 
 
 def kill(db: sqlite3.Connection, number: int, reason: str) -> None:
@@ -125,14 +141,12 @@ def oldest_ms(db: sqlite3.Connection) -> int | None:
 
 def any_later(db: sqlite3.Connection, ahead_s: float) -> bool:
     query = "SELECT 1 FROM deliveries WHERE due_ms > ? LIMIT 1"
-    return db.execute(query, (now_ms() + int(ahead_s * 1000),)).fetchone() is not None
+    return db.execute(query, (clock_ms() + int(ahead_s * 1000),)).fetchone() is not None
 
 
 def hasten(db: sqlite3.Connection, ahead_s: float) -> None:
-    now = now_ms()
-    db.execute(
-        "UPDATE deliveries SET due_ms = ? WHERE due_ms > ?", (now, now + int(ahead_s * 1000))
-    )
+    due_ms = clock_ms() + int(ahead_s * 1000)
+    db.execute("UPDATE deliveries SET due_ms = ? WHERE due_ms > ?", (due_ms, due_ms))
 
 
 def dead_letters(db: sqlite3.Connection, limit: int) -> list[DeadLetter]:
@@ -157,6 +171,6 @@ def redrive(db: sqlite3.Connection, letters: Sequence[DeadLetter]) -> int:
             (now_ms(), number),
         )
         db.execute("DELETE FROM dead WHERE number = ?", (number,))
-        db.execute("INSERT OR IGNORE INTO deliveries VALUES (?, '', ?, 0)", (session[0], now_ms()))
+        db.execute("INSERT OR IGNORE INTO deliveries VALUES (?, '', ?, 0)", (session[0], clock_ms()))
         count += 1
     return count

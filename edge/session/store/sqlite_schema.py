@@ -7,6 +7,7 @@ import sqlite3
 from pathlib import Path
 
 from edge.session.store.interface import Durability, new_epoch
+from edge.session.store.sqlite_outbox import forget_times
 
 VERSION = 1
 
@@ -90,6 +91,8 @@ def prepare(
     if stopped_badly or replaced:
         distrusted = begin_new_epochs(connection)
     connection.executemany("REPLACE INTO meta VALUES (?, ?)", new.items())
+    if is_first:
+        forget_times(connection)
     connection.execute("COMMIT")
     if is_first:
         seal.write_text(new["seal"], encoding="ascii")
