@@ -140,9 +140,10 @@ class SqsTransport(Transport):
         while batch := self._next_batch():
             try:
                 await self._send_batch(batch)
-            except BaseException as error:
-                settle(batch, Unreachable(f"the queue was not reached: {type(error).__name__}"))
-                raise
+            except (LookupError, TypeError, ValueError):
+                settle(batch, Unreachable("the queue's answer is not one of SQS"))
+            finally:
+                settle(batch, Unreachable("the transport was closed"))
 
     def _next_batch(self) -> list[Item]:
         """What waits, as much of it as fits into one call."""
