@@ -13,7 +13,7 @@ from sanic import HTTPResponse, Request
 from sanic.http import Stage
 from sanic.response import raw
 
-from edge.api.bodies import Bodies
+from edge.api.bodies import MOST_HELD_BYTES, Bodies
 from edge.api.http import (
     DEADLINE_S,
     NO_HEADERS,
@@ -34,6 +34,8 @@ from edge.errors import Conflict, HistoryLost, ObjectError, SessionDeleted, Stor
 from edge.logs import Repeats, get_logger
 
 JSON = "application/json; charset=utf-8"
+AT_ONCE = 4
+"""Bodies of the largest size that a worker can hold."""
 MOST_STREAMS = 8
 """Answers that a worker sends in parts at once; each holds what it has made and not sent."""
 DRAIN_WITHIN_S = 1.0
@@ -50,7 +52,8 @@ class Answers:
     def __init__(self, endpoints: Endpoints) -> None:
         self._endpoints = endpoints
         self._streams = 0
-        self._bodies = Bodies()
+        largest = max(endpoint.max_body_bytes for endpoint in endpoints.all)
+        self._bodies = Bodies(max(MOST_HELD_BYTES, AT_ONCE * largest))
         self._long: set[asyncio.Timeout] = set()
         """Deadlines of requests under way that may take long."""
         self._is_idle = asyncio.Event()
@@ -78,6 +81,7 @@ class Answers:
         try:
             endpoint, call = self._endpoints.find(request.method, target, request.headers)
             async with self._bodies.read(request, endpoint.max_body_bytes) as text:
+                _notice_hangups(request)
                 kind = request.headers.get("content-type", "")
                 answer = await self._within(endpoint, _with_body(endpoint, call, text, kind))
             if isinstance(answer, Streamed):
@@ -163,6 +167,14 @@ class Answers:
             finally:
                 self._streams -= 1
             return None
+
+
+def _notice_hangups(request: Request) -> None:
+    """Read on while a request is answered: Sanic stops within a large body, and then does not see
+    that its client has gone, which ends the work for it."""
+    transport: Any = request.transport
+    if transport is not None and not transport.is_closing():
+        transport.resume_reading()
 
 
 async def _send_head(request: Request, response: HTTPResponse) -> None:

@@ -34,18 +34,19 @@ class Bodies:
         pieces that make no sense, 503 when there is no room for another large one.
         """
         stream: Any = request.stream
-        # Who sends a file that is somewhat too large is told so when it has come: clients that are
-        # cut off while they send do not read why.
+        # Who sends a file that cannot be taken is told so when it has come: clients that are cut
+        # off while they send do not read why.
         taken = limit if limit <= MAX_BODY_BYTES else 2 * limit
         usual, stream.request_max_size = stream.request_max_size, taken
         parts: list[bytes] = []
         held = size = 0
+        has_room = True
         try:
             try:
                 async with asyncio.timeout(DEADLINE_S):
                     async for part in stream:
                         size += len(part)
-                        if size > limit:
+                        if size > limit or not has_room:
                             parts.clear()
                             self.held_bytes -= held
                             held = 0
@@ -53,10 +54,12 @@ class Bodies:
                         parts.append(part)
                         held += len(part)
                         self.held_bytes += len(part)
-                        if held > MAX_BODY_BYTES and self.held_bytes > self._most_held_bytes:
-                            raise _no_room()
+                        is_small = held <= MAX_BODY_BYTES
+                        has_room = is_small or self.held_bytes <= self._most_held_bytes
                     if size > limit:
                         raise PayloadTooLarge("the body is too large")
+                    if not has_room:
+                        raise _no_room()
             except ApiError:
                 stream.keep_alive = False
                 raise
