@@ -30,8 +30,8 @@ LOOK_SHARE = 20
 """Unless that takes more than one part in so many of the time."""
 TELL_EVERY_S = 60.0
 CLOCK_SET_BACK_S = 2.0
-LONGEST_WAIT_S = 2 * 3600.0
-"""Nobody is made to wait longer: a row that is not due before was stored by another clock."""
+LONGEST_WAIT_S = 3600.0
+"""Whatever a target asks for."""
 
 
 class Retrying(msgspec.Struct, frozen=True, kw_only=True):
@@ -252,7 +252,7 @@ class Dispatcher(Generic[RowT]):
         state = RetryCallState(_NOBODY, None, (), {})
         state.attempt_number = min(failures, 64)
         delay_s = self._wait_of(state)
-        least_s = min(max(asked_s or 0.0, self._retrying.first_delay_s / 2), LONGEST_WAIT_S / 2)
+        least_s = min(max(asked_s or 0.0, self._retrying.first_delay_s / 2), LONGEST_WAIT_S)
         await self._outbox.retry(self._owner, row, max(delay_s, least_s))
         self.counts.retried += 1
 
@@ -269,10 +269,8 @@ class Dispatcher(Generic[RowT]):
     async def _watch_clock(self, *, is_first: bool) -> None:
         """Rows that wait by a clock that was set back since would wait for too long."""
         ahead_s = time.time() - time.monotonic()
-        if is_first:
-            await self._outbox.hasten(LONGEST_WAIT_S)
-        elif ahead_s < self._clock_ahead_s - CLOCK_SET_BACK_S:
-            await self._outbox.hasten(0.0)
+        if is_first or ahead_s < self._clock_ahead_s - CLOCK_SET_BACK_S:
+            await self._outbox.hasten(max(self._lease_s, self._retrying.max_delay_s))
         self._clock_ahead_s = ahead_s
 
     async def _look(self) -> None:

@@ -53,7 +53,7 @@ class Outbox(Protocol[RowT]):
         """Give the oldest rows up until ``keep`` wait (at most 1,000 a call); how many."""
 
     async def hasten(self, ahead_s: float) -> None:
-        """Sessions that are to wait longer than that from now on do not wait any more.
+        """Sessions that are to wait longer than that from now on wait no longer than that.
 
         A clock that was set back would otherwise hold them up for as long as it went back.
         """

@@ -23,6 +23,7 @@ from edge.session.store.interface import (
     new_epoch,
     now_ms,
 )
+from edge.session.store.sqlite_outbox import expect
 
 MAX_RECORDS = 10_000
 SWEPT_RECORDS = 5
@@ -160,8 +161,7 @@ def append(
             "INSERT INTO outbox VALUES (NULL, ?, ?, ?, 0, ?, ?)",
             [(row.id, first + index, row.epoch, now, body) for index, body in outbox],
         )
-        due_ms = clock_ms()
-        db.execute("INSERT OR IGNORE INTO deliveries VALUES (?, '', ?, 0)", (row.id, due_ms))
+        expect(db, row.id)
     return last
 
 

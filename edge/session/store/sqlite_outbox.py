@@ -27,6 +27,11 @@ def forget_times(db: sqlite3.Connection) -> None:
     db.execute("UPDATE deliveries SET owner = '', due_ms = 0")
 
 
+def expect(db: sqlite3.Connection, session: int) -> None:
+    """Something waits in this session."""
+    db.execute("INSERT OR IGNORE INTO deliveries VALUES (?, '', ?, 0)", (session, clock_ms()))
+
+
 def any_due(db: sqlite3.Connection) -> bool:
     query = "SELECT 1 FROM deliveries WHERE due_ms <= ? LIMIT 1"
     return db.execute(query, (clock_ms(),)).fetchone() is not None
@@ -171,6 +176,8 @@ def redrive(db: sqlite3.Connection, letters: Sequence[DeadLetter]) -> int:
             (now_ms(), number),
         )
         db.execute("DELETE FROM dead WHERE number = ?", (number,))
-        db.execute("INSERT OR IGNORE INTO deliveries VALUES (?, '', ?, 0)", (session[0], clock_ms()))
+        db.execute(
+            "INSERT OR IGNORE INTO deliveries VALUES (?, '', ?, 0)", (session[0], clock_ms())
+        )
         count += 1
     return count
