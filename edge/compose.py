@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from edge.api.answers import Answers
 from edge.api.plain import Health
+from edge.api.meeting_routes import socket_endpoint
 from edge.api.routes import endpoints
 from edge.api.transcriptions import transcription_endpoint
 from edge.asr.registry import RecognizerConfig, Recognizers, model, resolve, survey
@@ -82,7 +83,10 @@ def build_answers(
     """One worker's answers to HTTP requests about sessions, and to files for the gateway."""
     doors = []
     if "openai" in settings.doors.front_doors:
-        doors.append(transcription_endpoint(FileListener(gateway, settings.doors.file_audio_s)))
+        listener = FileListener(gateway, settings.doors.file_audio_s)
+        doors += [transcription_endpoint(listener), socket_endpoint("/v1/realtime")]
+    if "deepgram" in settings.doors.front_doors:
+        doors.append(socket_endpoint("/v1/listen"))
     return Answers(endpoints(store, upkeep.figures, meetings, Offered(settings).problem, doors))
 
 

@@ -59,8 +59,8 @@ def meeting_endpoints(
             deadline_s=AUDIO_DEADLINE_S,
             handle=AudioEndpoint(meetings.book, meetings.objects).get,
         ),
-        _socket("/v1/audio/ws/{meeting}"),
-        _socket("/v1/audio/ws/{meeting}/{stream_role}"),
+        socket_endpoint("/v1/audio/ws/{meeting}"),
+        socket_endpoint("/v1/audio/ws/{meeting}/{stream_role}"),
     )
 
 
@@ -157,7 +157,8 @@ def _done(work: WorkEndpoints) -> Sequence[Endpoint[Any, Any]]:
     )
 
 
-def _socket(path: str) -> Endpoint[Any, Any]:
+def socket_endpoint(path: str) -> Endpoint[Any, Any]:
+    """What plain requests for the path of a socket are answered with."""
     return Endpoint(
         method="GET",
         path=path,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -21,6 +22,7 @@ from websockets.typing import Subprotocol
 from tests.ingest.support.connection import Connection, Message
 from tests.ingest.support.doors import (
     ENVIRONMENT,
+    SAID,
     call,
     errors,
     mulaw,
@@ -354,23 +356,50 @@ async def test_a_client_whose_language_nobody_knows_is_told(gateway: Server) -> 
     assert "English" in page.errors[-1]["message"]
 
 
+def form(file: bytes, session: bytes = b"") -> bytes:
+    """What asks for a file's text; the boundary is b."""
+    fields = (b"model", b"whisper-1"), (b"session", session), (b"file", file)
+    parts = (
+        b'--b\r\nContent-Disposition: form-data; name="' + name + b'"\r\n\r\n' + content + b"\r\n"
+        for name, content in fields
+    )
+    return b"".join((*parts, b"--b--\r\n"))
+
+
+def wide_wav(samples: bytes) -> bytes:
+    """Eight channels at 48 kHz."""
+    form = struct.pack("<HHIIHH", 1, 8, 48000, 0, 16, 16)
+    size = len(samples).to_bytes(4, "little")
+    return b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0" + form + b"data" + size + samples
+
+
 async def test_files_may_not_play_for_ever(gateway: Server) -> None:
     """20 s are allowed, whether a header says how long it plays or only its packets do."""
-    long = wav()[:44] + speech(16000) * 3
-    long = long[:4] + len(long).to_bytes(4, "little") + long[8:40] + b"\xff\xff\xff\xff" + long[44:]
+    long = wav()[:40] + b"\xff\xff\xff\xff" + speech(16000) * 3
     for file in (long, ogg_opus() + b"".join(ogg_opus() for _ in range(3))):
-        body = (
-            b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper-1\r\n'
-            b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
-            + file
-            + b"\r\n--b--\r\n"
-        )
         headers = {"content-type": "multipart/form-data; boundary=b"}
         answer = await asyncio.to_thread(
-            gateway.get, "/v1/audio/transcriptions", "POST", body=body, headers=headers
+            gateway.get, "/v1/audio/transcriptions", "POST", body=form(file), headers=headers
         )
         assert answer.status == 400
         assert "20 s" in json.loads(answer.body)["error"]["message"]
+
+
+async def test_work_for_a_file_ends_when_its_client_hangs_up(gateway: Server) -> None:
+    """Though all of its large body has come: nothing of it is said after that."""
+    frames = (speech(48000)[at : at + 2] * 8 for at in range(0, len(speech(48000)), 2))
+    body = form(wide_wav(b"".join(frames) * 2), b"left")
+    head = f"content-length: {len(body)}\r\ncontent-type: multipart/form-data; boundary=b\r\n"
+    _, writer = await asyncio.open_connection(gateway.host, gateway.port)
+    writer.write(f"POST /v1/audio/transcriptions HTTP/1.1\r\nhost: x\r\n{head}\r\n".encode())
+    writer.write(body)
+    await writer.drain()
+    await text_of(gateway, "left")
+    writer.close()
+    async with asyncio.timeout(5):
+        while b'"active":0' not in gateway.get("/status").body:
+            await asyncio.sleep(0.02)
+    assert len(await text_of(gateway, "left")) < 1.5 * len(SAID)
 
 
 async def test_doors_are_closed_unless_asked_for_and_paths_do_not_collide() -> None:
@@ -391,3 +420,4 @@ async def test_doors_are_closed_unless_asked_for_and_paths_do_not_collide() -> N
                 async with client(server, target):
                     pass
         assert server.get("/v1/audio/transcriptions", "POST").status == 404
+        assert server.get("/v1/listen").status == 426
