@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.api.answers import Answers
-from edge.api.plain import Health
 from edge.api.meeting_routes import socket_endpoint
+from edge.api.plain import Health
 from edge.api.routes import endpoints
 from edge.api.transcriptions import transcription_endpoint
 from edge.asr.registry import RecognizerConfig, Recognizers, model, resolve, survey
