@@ -6,6 +6,7 @@
 #   make bench-load  a hundred streams into a running gateway; BENCH_ARGS=--help shows the others
 #   make bench-meeting  a hundred meetings recorded at once, and what a long one writes to disk
 #   make bench-router a request through the router, beside plain Sanic and nginx in front of it
+#   make bench-dispatch messages that go through the dispatcher's queues in a second
 #   make bench-store what the session store does in a second, beside the bare engines
 #   make soak        half an hour of streams that come and go, to see that memory stays flat
 #   make hostile     attackers against a running gateway, in full; on a quiet machine
@@ -45,7 +46,7 @@ FUZZ_ARGS ?=
 FAULTS_ARGS ?=
 CHAOS_ARGS ?=
 
-.PHONY: help demo test bench bench-router bench-load bench-meeting bench-store soak hostile faults chaos kills meeting-kills dispatch-kills fuzz lint docs html wheel test-wheel prove-image clean
+.PHONY: help demo test bench bench-router bench-dispatch bench-load bench-meeting bench-store soak hostile faults chaos kills meeting-kills dispatch-kills fuzz lint docs html wheel test-wheel prove-image clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -75,6 +76,9 @@ bench-load: $(STAMPS)/native
 bench-meeting: $(STAMPS)/native
 	@$(RUN)/python -m bench.meeting $(BENCH_ARGS)
 	$(RUN)/python -m bench.meeting_growth
+
+bench-dispatch: $(STAMPS)/native
+	@$(RUN)/python -m pytest bench/test_bench_dispatch.py --figures
 
 bench-store: $(STAMPS)/native
 	@$(RUN)/python -m pytest bench/test_bench_store.py --figures
