@@ -53,8 +53,8 @@ class Intake(Generic[RowT]):
         self._stopping = True
 
     async def claim(self, owner: str, limit: int = 100, lease_s: float = 30.0) -> list[RowT]:
-        if self._batch_wait_s and not self._is_flowing:
-            await self._gather(limit)
+        if self._batch_wait_s and not self._is_flowing and not await self._gather(limit):
+            return []
         while not self._stopping:
             rows = await self._source.claim(owner, limit, lease_s)
             self._is_flowing = len(rows) >= limit
@@ -69,15 +69,16 @@ class Intake(Generic[RowT]):
                 break
         return []
 
-    async def _gather(self, limit: int) -> None:
-        """Return when a batch is full, has waited long enough, or nothing waits at all."""
+    async def _gather(self, limit: int) -> bool:
+        """Whether a batch is full, or has waited long enough; False at once if there is nothing."""
         until_s = time.monotonic() + self._batch_wait_s
         while not self._stopping:
             size = await self._source.outbox_size()
             left_s = until_s - time.monotonic()
             if not 0 < size < limit or left_s <= 0:
-                return
+                return size > 0
             await asyncio.sleep(min(POLL_S, left_s))
+        return False
 
     async def _sift(self, owner: str, rows: list[RowT]) -> list[RowT]:
         """Without what was taken before, comes twice, or is no message."""

@@ -80,10 +80,9 @@ class Reception:
             await self._desk.finish(stop_within_s)
             with suppress(TimeoutError):
                 async with asyncio.timeout(stop_within_s):
-                leaving = [
-                    leave(socket, WSCloseCode.GOING_AWAY, "stopping") for socket in self._sockets
-                ]
-                await asyncio.gather(*leaving, return_exceptions=True)
+                    await asyncio.gather(
+                        *(leave(each, WSCloseCode.GOING_AWAY, "stopping") for each in self._sockets)
+                    )
             await server.shutdown(1.0)
             for timer in self._silent.values():
                 timer.cancel()

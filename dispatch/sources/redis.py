@@ -169,10 +169,10 @@ class RedisSource:
         self._settle([row])
 
     async def outbox_size(self) -> int:
-        """How many rows are read and wait here."""
+        """How many rows are read and not settled."""
         await self._keep_up()
         await self._read(0)
-        return sum(held.sessions.size for held in self._held.values())
+        return sum(held.sessions.size + held.sessions.out for held in self._held.values())
 
     async def oldest_ms(self) -> int | None:
         ages = [held.sessions.oldest_ms() for held in self._held.values()]

@@ -188,9 +188,9 @@ class SqsSource:
         self._changed.set()
 
     async def outbox_size(self) -> int:
-        """How many messages are held here and wait."""
+        """How many messages are held here."""
         self._receive()
-        return self._sessions.size
+        return self._sessions.size + self._sessions.out
 
     async def oldest_ms(self) -> int | None:
         return self._sessions.oldest_ms()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+import json
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,12 @@ from dispatch.local_queue import LocalQueue
 from dispatch.redis_stream import GROUP, partition_of
 from dispatch.sources.interface import Source
 from dispatch.sources.redis import RedisSource
+from dispatch.sources.sqs import SqsSource
 from dispatch.transports.binding import BindingTransport
 from dispatch.transports.local import LocalTransport
 from dispatch.transports.redis import RedisTransport
+from dispatch.transports.sqs import SqsTransport
+from tests.dispatch.support.moto import CREDENTIALS, REGION, Moto
 from tests.dispatch.support.queues import (
     QUICK,
     Listener,
@@ -35,14 +39,6 @@ SESSIONS = ("red", "green", "blue")
 EACH = 25
 
 
-@pytest.fixture(scope="module")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
-    server = Valkey(tmp_path_factory.mktemp("valkey"))
-    server.start()
-    yield server
-    server.kill()
-
-
 class Queue(msgspec.Struct):
     """A queue from both sides; each call of ``source`` is another consumer's."""
 
@@ -50,22 +46,45 @@ class Queue(msgspec.Struct):
     source: Callable[[], Source[Any]]
 
 
-@pytest.fixture(params=["local", "redis"])
-async def queue(
-    request: pytest.FixtureRequest, tmp_path: Path, valkey: Valkey
-) -> AsyncIterator[Queue]:
-    path = tmp_path / "queue.db"
-    if request.param == "local":
-        made = Queue(LocalTransport(LocalQueue(path)), lambda: LocalQueue(path))
-    else:
+OURS = pytest.mark.parametrize("queue", ["local", "redis"], indirect=True)
+EVERY = pytest.mark.parametrize("queue", ["local", "redis", "sqs"], indirect=True)
+
+
+@pytest.fixture
+async def queue(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Queue]:
+    if request.param == "sqs":
+        moto: Moto = request.getfixturevalue("moto")
+        url = await make_queues(moto, tmp_path.name)
+        made = Queue(
+            SqsTransport(url, region=REGION, endpoint_url=moto.url, credentials=CREDENTIALS),
+            lambda: SqsSource(url, REGION, moto.url, credentials=CREDENTIALS, long_poll_s=1),
+        )
+    elif request.param == "redis":
+        valkey: Valkey = request.getfixturevalue("shared_valkey")
         made = Queue(
             RedisTransport(valkey.url, tmp_path.name),
             lambda: RedisSource(valkey.url, tmp_path.name, lease_s=1.0, block_s=0.05),
         )
+    else:
+        path = tmp_path / "queue.db"
+        made = Queue(LocalTransport(LocalQueue(path)), lambda: LocalQueue(path))
     async with made.transport:
         yield made
 
 
+async def make_queues(moto: Moto, name: str) -> str:
+    """A FIFO queue whose refused messages go to another."""
+    url, dead = await moto.make_queue(f"{name}.fifo"), await moto.make_queue(f"{name}-dead.fifo")
+    async with moto.client() as client:
+        about = await client.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])
+        policy = {"deadLetterTargetArn": about["Attributes"]["QueueArn"], "maxReceiveCount": "1000"}
+        await client.set_queue_attributes(
+            QueueUrl=url, Attributes={"RedrivePolicy": json.dumps(policy)}
+        )
+    return url
+
+
+@OURS
 async def test_every_session_arrives_whole_and_in_order(queue: Queue) -> None:
     await fill(queue.transport, SESSIONS, EACH)
     listener = Listener()
@@ -74,6 +93,7 @@ async def test_every_session_arrives_whole_and_in_order(queue: Queue) -> None:
     assert listener.texts() == in_order(SESSIONS, EACH)
 
 
+@OURS
 async def test_two_consumers_share_the_sessions_and_keep_their_order(queue: Queue) -> None:
     sessions = [f"s{number}" for number in range(20)]
     listener = Listener()
@@ -96,6 +116,7 @@ async def test_two_consumers_share_the_sessions_and_keep_their_order(queue: Queu
         assert heard == [str(number) for number in range(len(heard))], session
 
 
+@EVERY
 async def test_a_poison_message_is_buried_and_can_be_redriven(queue: Queue) -> None:
     """Refused three times more; the others of its batch do not wait for it, its session does."""
     await fill(queue.transport, SESSIONS, 5)
@@ -120,6 +141,7 @@ async def test_a_poison_message_is_buried_and_can_be_redriven(queue: Queue) -> N
     assert listener.texts()["red"] == ["0", "1", "3", "4", "2"]
 
 
+@OURS
 async def test_a_message_that_is_brought_twice_is_delivered_once(queue: Queue) -> None:
     listener = Listener()
     async with consuming(queue.source(), BindingTransport(listener)) as consumer:
@@ -132,6 +154,7 @@ async def test_a_message_that_is_brought_twice_is_delivered_once(queue: Queue) -
     assert listener.texts() == {"red": [*"0123401234"]}
 
 
+@OURS
 async def test_what_is_no_message_is_buried_and_comes_no_more(queue: Queue) -> None:
     garbage = [b"", b"\xff\xfe", b"null", b"[]", b'{"sessionId":1}', b'{"text":"no more"']
     bad = [Envelope(f"red:{n}", "red", body, 1, "e", 1) for n, body in enumerate(garbage)]
@@ -144,6 +167,7 @@ async def test_what_is_no_message_is_buried_and_comes_no_more(queue: Queue) -> N
     assert listener.texts() == {"red": ["6"]}
 
 
+@OURS
 async def test_a_sink_that_is_away_is_waited_for_without_limit(queue: Queue) -> None:
     """Many more failures than retries of a refusal; then all arrive, in order."""
     await fill(queue.transport, SESSIONS, 5)
@@ -167,6 +191,7 @@ async def test_a_sink_that_is_away_is_waited_for_without_limit(queue: Queue) -> 
     assert listener.texts() == in_order(SESSIONS, 5)
 
 
+@EVERY
 async def test_a_stop_gives_back_what_was_not_delivered(queue: Queue) -> None:
     """The next consumer need not wait until a lease of 30 s has ended."""
     await fill(queue.transport, ("red",), 20)
@@ -189,6 +214,7 @@ async def test_a_stop_gives_back_what_was_not_delivered(queue: Queue) -> None:
     assert listener.texts() == in_order(("red",), 20)
 
 
+@OURS
 async def test_a_batch_waits_to_become_full_but_not_for_ever(queue: Queue) -> None:
     sizes: list[int] = []
 
@@ -209,19 +235,21 @@ async def test_a_batch_waits_to_become_full_but_not_for_ever(queue: Queue) -> No
     assert sizes == [4, 1]
 
 
-async def test_what_others_write_into_the_stream_is_buried(valkey: Valkey, tmp_path: Path) -> None:
+async def test_what_others_write_into_the_stream_is_buried(
+    shared_valkey: Valkey, tmp_path: Path
+) -> None:
     """Entries without our fields, or whose fields are not what they should be."""
     partition = partition_of("red", tmp_path.name)
     fields = {"id": "red:x", "session": "red", "body": "{}", "attempt": "1", "epoch": "e"}
-    client: Any = valkey_client.Valkey.from_url(valkey.url)
+    client: Any = valkey_client.Valkey.from_url(shared_valkey.url)
     client.xadd(partition.messages, {"hello": "world"})
     client.xadd(partition.messages, fields | {"enqueued_ms": "1"})
     client.xadd(partition.messages, fields | {"id": "red:1", "enqueued_ms": "soon"})
     client.xadd(partition.messages, fields | {"session": b"\xff", "enqueued_ms": "1"})
     client.close()
-    async with RedisTransport(valkey.url, tmp_path.name) as transport:
+    async with RedisTransport(shared_valkey.url, tmp_path.name) as transport:
         await fill(transport, ("red",), 1)
-    listener, source = Listener(), RedisSource(valkey.url, tmp_path.name, block_s=0.05)
+    listener, source = Listener(), RedisSource(shared_valkey.url, tmp_path.name, block_s=0.05)
     async with consuming(source, BindingTransport(listener)) as consumer:
         await until(lambda: consumer.counts.sent == 1)
         letters = await source.dead_letters()
