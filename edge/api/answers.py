@@ -157,9 +157,11 @@ class Answers:
                     if request.method == "HEAD":
                         await _send_head(request, response)
                         return None
+                    request.ctx.body_bytes = 0
                     async for part in parts:
                         if part:
                             await response.send(part)
+                            request.ctx.body_bytes += len(part)
             except (StoreError, ObjectError, TimeoutError) as error:
                 _log.warning("an answer was cut off", reason=str(error) or "too slow")
                 transport: Any = request.transport

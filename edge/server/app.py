@@ -7,6 +7,7 @@ request goes to one function, because an upgrade and a plain GET may share a pat
 from __future__ import annotations
 
 import asyncio
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -52,10 +53,15 @@ def create_app(boot: Boot) -> Sanic[Config, SimpleNamespace]:
     asyncio.set_event_loop_policy(WorkerLoopPolicy())
 
     async def everything(request: Request, path: str = "") -> HTTPResponse | None:
-        response = await worker.answer(request)
-        if server.access_log:
-            status = 200 if response is None else response.status
-            _log.info("request", method=request.method, path=request.path, status=status)
+        if (access := worker.access) is None:
+            return await worker.answer(request)
+        began_s = time.monotonic()
+        try:
+            response = await worker.answer(request)
+        except Exception as error:
+            access.failed(request, _status_of(error), began_s)
+            raise
+        access.answered(request, response, began_s)
         return response
 
     for uri in ("/", "/<path:path>"):
@@ -67,8 +73,8 @@ def create_app(boot: Boot) -> Sanic[Config, SimpleNamespace]:
         return await everything(request)
 
     async def failed(request: Request, error: Exception) -> HTTPResponse:
-        if isinstance(error, SanicException) and error.status_code < 500:
-            return text(str(error), status=error.status_code)
+        if (status := _status_of(error)) < 500:
+            return text(str(error), status=status)
         _log.error("a request failed", path=request.path, exc_info=error)
         return text("Internal Server Error", status=500)
 
@@ -80,6 +86,12 @@ def create_app(boot: Boot) -> Sanic[Config, SimpleNamespace]:
     app.register_listener(worker.after_start, "after_server_start")
     app.register_listener(worker.before_stop, "before_server_stop")
     return app
+
+
+def _status_of(error: Exception) -> int:
+    """What a request that ended with this error is answered with."""
+    status = error.status_code if isinstance(error, SanicException) else 500
+    return status if status < 500 else 500
 
 
 class _AnyTarget(Request):

@@ -47,8 +47,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
         Literal["text", "json"], option("Log lines for people or for collectors")
     ] = "text"
     """One line per entry in both."""
-    access_log: Annotated[bool, option("Log every plain HTTP request")] = False
-    """Paths only; query strings are never logged."""
+    access_log: Annotated[bool, option("Log every plain HTTP request and every WebSocket")] = False
+    """Query strings are never logged. A WebSocket is logged when it is over."""
 
     @property
     def worker_count(self) -> int:

@@ -42,6 +42,7 @@ from edge.errors import EdgescribeError
 from edge.ingest.interface import Refusal, UpgradeRequest
 from edge.meeting.meetings import Meetings
 from edge.parent import end_with_parent
+from edge.server.access import AccessLog
 from edge.server.board import BEAT_INTERVAL_S, Totals, WorkerBoard
 from edge.server.boot import Boot
 from edge.server.door import LOOK_AGAIN_S, Door, WorkerLoop, steps_back
@@ -80,6 +81,7 @@ class Worker:
     def __init__(self, app: Sanic[Config, Any], boot: Boot) -> None:
         self._app = app
         self._boot = boot
+        self.access = AccessLog() if boot.settings.server.access_log else None
         self._plain = PlainHttp(self)
         self._web = WebFiles()
         self._gateway: Gateway | None = None
@@ -272,9 +274,10 @@ class Worker:
             verdict = verdict if isinstance(verdict, Refusal) else Refusal(503, STOPPING)
             metrics.UPGRADES_REFUSED.labels(str(verdict.status)).inc()
             return refuse(request, verdict.status, verdict.body, verdict.retry_after_s)
+        receiver = verdict.receiver
         return accept(
             request,
-            verdict.receiver,
+            self.access.watched(request, receiver) if self.access else receiver,
             lanes=self._lanes,
             limits=verdict.limits,
             subprotocol=verdict.subprotocol,
