@@ -33,6 +33,9 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     allowance: Allowance = Allowance()
     audio_s: float | None = None
     """Seconds of audio that may be sent with this very token."""
+    meter: str = ""
+    """What its use is counted under, where that is not its name."""
+    expires_unix_s: float | None = None
 
     def has(self, *wanted: str) -> bool:
         """Whether one of these scopes, or ``admin``, is among its own."""

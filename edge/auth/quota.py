@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Protocol
@@ -45,14 +44,16 @@ class Measured(Protocol):
 class Meter:
     """What one key uses here; made by ``Quotas``."""
 
-    def __init__(self, name: str, allowance: Allowance) -> None:
+    def __init__(self, name: str, allowance: Allowance, audio_s: float | None = None) -> None:
+        """``audio_s``: what a token allows in this worker, whatever the day."""
         self.name = name
         self.allowance = allowance
+        self._audio_s = audio_s
         self.connections = 0
         self.shared_ms = 0.0
         """The day's audio of all workers, as it was last added up."""
         self.day = ""
-        self._tracks: dict[Measured, float] = {}
+        self._tracks: set[Measured] = set()
         self._ended_ms = 0.0
         self._told_ms = 0.0
         self._tokens = BURST_S * allowance.requests_per_s
@@ -64,9 +65,13 @@ class Meter:
         return not self.connections and not self._tracks and self.untold_ms < 1.0
 
     @property
+    def _here_ms(self) -> float:
+        return self._ended_ms + sum(track.heard_ms for track in self._tracks)
+
+    @property
     def untold_ms(self) -> float:
         """Audio that is not in ``shared_ms`` yet."""
-        return self._ended_ms + sum(self._running()) - self._told_ms
+        return self._here_ms - self._told_ms
 
     @property
     def used_ms(self) -> float:
@@ -104,12 +109,12 @@ class Meter:
 
     def open(self, track: Measured) -> None:
         """A track's audio counts from now on."""
-        self._tracks[track] = 0.0
+        self._tracks.add(track)
 
     def close(self, track: Measured) -> None:
         """A track has ended."""
         if track in self._tracks:
-            del self._tracks[track]
+            self._tracks.discard(track)
             self._ended_ms += track.heard_ms
 
     def enforce(self) -> None:
@@ -119,13 +124,12 @@ class Meter:
                 track.stop(problem)
 
     def _audio_problem(self) -> str | None:
+        if self._audio_s is not None and self._here_ms >= 1000 * self._audio_s:
+            return f"This token's {self._audio_s:g} seconds of audio are used up"
         limit_s = self.allowance.audio_s_per_day
         if limit_s and self.used_ms >= 1000 * limit_s:
             return f"This key's {limit_s} seconds of audio for today are used up"
         return None
-
-    def _running(self) -> Iterator[float]:
-        return (track.heard_ms for track in self._tracks)
 
 
 class Quotas:
@@ -153,13 +157,14 @@ class Quotas:
 
     def meter(self, grant: Grant) -> Meter:
         """The meter of a key; its own limits win over those of all."""
-        meter = self._meters.get(grant.name)
+        key = grant.meter or grant.name
+        meter = self._meters.get(key)
         if meter is None:
             if len(self._meters) >= MOST_METERS:
                 self._meters = {
                     name: each for name, each in self._meters.items() if not each.is_idle
                 }
-            meter = self._meters[grant.name] = Meter(grant.name, self._limits(grant))
+            meter = self._meters[key] = Meter(grant.name, self._limits(grant), grant.audio_s)
         return meter
 
     def _limits(self, grant: Grant) -> Allowance:

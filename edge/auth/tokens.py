@@ -9,6 +9,7 @@ speaker, admin) and ``max_audio_s``.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +94,7 @@ class Tokens:
                     "verify_aud": bool(self._settings.jwt_audience),
                 },
             )
-            return _grant(msgspec.convert(claims, Claims, strict=False))
+            return _grant(msgspec.convert(claims, Claims, strict=False), text)
         except (jwt.InvalidTokenError, msgspec.ValidationError, ValueError):
             return None
 
@@ -111,7 +112,7 @@ class Tokens:
         return self._public, algorithm
 
 
-def _grant(claims: Claims) -> Grant | None:
+def _grant(claims: Claims, text: str) -> Grant | None:
     scopes = frozenset(claims.scopes or claims.scope.split()) or USUAL
     if claims.role:
         allowed = ROLES.get(claims.role)
@@ -120,11 +121,16 @@ def _grant(claims: Claims) -> Grant | None:
         scopes = allowed if claims.role == "admin" else scopes & allowed
     if not scopes or not scopes <= SCOPES:
         return None
+    name = f"token:{claims.sub}" if claims.sub else "token"
+    is_bounded = claims.max_audio_s is not None
+    fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
     return Grant(
-        name=f"token:{claims.sub}" if claims.sub else "token",
+        name=name,
         scopes=scopes,
         session=claims.session,
         audio_s=claims.max_audio_s,
+        meter=f"{name}#{fingerprint}" if is_bounded else "",
+        expires_unix_s=claims.exp,
     )
 
 

@@ -42,7 +42,7 @@ from edge.ingest.deepgram_query import (
     parse_deepgram_query,
     refusal,
 )
-from edge.ingest.door import Caller, full, provider_of
+from edge.ingest.door import CLOSES, Caller, Crowd, full, provider_of
 from edge.ingest.interface import Refusal, UpgradeRequest
 from edge.ingest.session_audio import track_name
 from edge.ingest.voice import ContainerVoice, PacketVoice, SampleVoice, Voice
@@ -73,6 +73,7 @@ class DeepgramProtocol:
 
     def __init__(self, counts: IngestCounts, subprotocol: str | None) -> None:
         self._counts = counts
+        self._crowd: Crowd = set()
         self.subprotocol = subprotocol
 
     def matches(self, request: UpgradeRequest) -> bool:
@@ -95,7 +96,9 @@ class DeepgramProtocol:
             return Refusal(400, refusal(told[:500], "INVALID_MODEL"))
         who = msgspec.structs.replace(query.who, provider=provider)
         query = msgspec.structs.replace(query, who=who)
-        return full(host, who.session, who.speaker) or DeepgramReceiver(query, host, self._counts)
+        return full(host, self._crowd, who.session, who.speaker) or DeepgramReceiver(
+            query, host, self._counts, self._crowd
+        )
 
 
 class _Talk(msgspec.Struct):
@@ -120,8 +123,10 @@ class _Talk(msgspec.Struct):
 class DeepgramReceiver(Caller):
     """One client's connection."""
 
-    def __init__(self, query: DeepgramQuery, host: SessionHost, counts: IngestCounts) -> None:
-        super().__init__(host, counts)
+    def __init__(
+        self, query: DeepgramQuery, host: SessionHost, counts: IngestCounts, crowd: Crowd
+    ) -> None:
+        super().__init__(host, counts, crowd)
         self._query = query
         self._request_id = str(uuid4())
         self._talks: dict[str, _Talk] = {}
@@ -185,7 +190,7 @@ class DeepgramReceiver(Caller):
 
     def fail(self, failure: TagFailure) -> None:
         """Close as the service does when it cannot go on."""
-        self.close(1013 if failure.code == "overloaded" else 1011, failure.message)
+        self.close(CLOSES.get(failure.code, 1011), failure.message)
 
     def idle(self) -> None:
         """Close as the service does."""

@@ -25,6 +25,8 @@ from edge.session.interface import SessionHost, SessionRequest, SpokenLine, TagF
 from edge.session.live_track import LiveTrack
 from edge.transport.interface import Close, Socket
 
+CLOSES = {"overloaded": 1013, "quota": 4029}
+"""What a connection is closed with that gets no transcripts any more; whatever else is 1011."""
 EVENT_MS = 80.0
 """Audio that one event may bring."""
 OPENING_MS = 10 * EVENT_MS
@@ -48,11 +50,16 @@ def provider_of(
     raise LookupError(model)
 
 
+Crowd = set["Caller"]
+"""A door's open connections; there may be as many as sessions, with or without one."""
+
+
 class Caller(ABC):
     """One connection of a door: the receiver of its socket and the outlet of its session."""
 
-    def __init__(self, host: SessionHost, counts: IngestCounts) -> None:
+    def __init__(self, host: SessionHost, counts: IngestCounts, crowd: Crowd) -> None:
         self._host = host
+        self._crowd = crowd
         self._counts = counts
         self._socket: Socket | None = None
         self._attachment: Attachment | None = None
@@ -71,6 +78,7 @@ class Caller(ABC):
     def opened(self, socket: Socket) -> None:
         """The upgrade is done."""
         self._socket = socket
+        self._crowd.add(self)
         self._throttle = Throttle(
             socket, self._host.settings.max_events_per_s, self._counts, self._repeats
         )
@@ -88,6 +96,7 @@ class Caller(ABC):
         of the client's."""
         self._socket = None
         self._takes = False
+        self._crowd.discard(self)
         self._repeats.summarize()
         if self._looking is not None:
             self._looking.cancel()
@@ -261,8 +270,10 @@ class Caller(ABC):
         self.close(1008, "Nothing was sent for too long")
 
 
-def full(host: SessionHost, session_id: str | None, speaker: str | None) -> Refusal | None:
+def full(
+    host: SessionHost, crowd: Crowd, session_id: str | None, speaker: str | None
+) -> Refusal | None:
     """The refusal of a connection that there is no room for."""
-    if host.has_room(session_id, speaker):
+    if host.has_room(session_id, speaker) and len(crowd) < host.settings.max_sessions:
         return None
     return Refusal(503, "Overloaded", retry_after_s=5)

@@ -78,6 +78,8 @@ class ListenProtocol:
         query = parse_listen_query(request.query)
         if isinstance(query, str):
             return Refusal(400, query)
+        if host.rights is not None and not host.rights.speak:
+            return Refusal(403, "This credential may not speak: it has no scope ingest")
         if query.provider is not None:
             provider = host.offer.aliases.get(query.provider, query.provider)
             if provider not in host.offer.known_providers:
@@ -249,6 +251,8 @@ class ListenReceiver:
         self._repeats.note(f"speaker refused: {failure.code}", reason=failure.message)
         if failure.code == "overloaded":
             self._end(1013, "This worker carries as many tracks as it may")
+        elif failure.code == "quota":
+            self._end(4029, failure.message)
         elif self._teller.is_connected:
             self._end(1011, "The AI model is gone")
         else:

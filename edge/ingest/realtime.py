@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from edge.ingest.counts import IngestCounts
-from edge.ingest.door import Caller, full, provider_of
+from edge.ingest.door import CLOSES, Caller, Crowd, full, provider_of
 from edge.ingest.interface import Refusal, UpgradeRequest
 from edge.ingest.listen_query import ListenQuery, parse_listen_query
 from edge.ingest.realtime_messages import (
@@ -74,6 +74,7 @@ class RealtimeProtocol:
 
     def __init__(self, counts: IngestCounts, subprotocol: str | None) -> None:
         self._counts = counts
+        self._crowd: Crowd = set()
         self.subprotocol = subprotocol
 
     def matches(self, request: UpgradeRequest) -> bool:
@@ -99,8 +100,8 @@ class RealtimeProtocol:
             BETA_SUBPROTOCOL in request.subprotocols
             or request.headers.get(BETA_HEADER, "") == "realtime=v1"
         )
-        return full(host, who.session, who.speaker) or RealtimeReceiver(
-            who, Terms(model=model), host, self._counts, beta=beta
+        return full(host, self._crowd, who.session, who.speaker) or RealtimeReceiver(
+            who, Terms(model=model), host, self._counts, self._crowd, beta=beta
         )
 
 
@@ -127,9 +128,16 @@ class RealtimeReceiver(Caller):
     """One client's connection."""
 
     def __init__(
-        self, who: ListenQuery, terms: Terms, host: SessionHost, counts: IngestCounts, *, beta: bool
+        self,
+        who: ListenQuery,
+        terms: Terms,
+        host: SessionHost,
+        counts: IngestCounts,
+        crowd: Crowd,
+        *,
+        beta: bool,
     ) -> None:
-        super().__init__(host, counts)
+        super().__init__(host, counts, crowd)
         self._who = who
         self._terms = terms
         self._beta = beta
@@ -180,7 +188,7 @@ class RealtimeReceiver(Caller):
             self._say(Failed(item_id=pending.turn.item_id, error=details))
         self._pending.clear()
         self._say(ErrorEvent(error=details))
-        self.close(1013 if failure.code == "overloaded" else 1011, failure.message)
+        self.close(CLOSES.get(failure.code, 1011), failure.message)
 
     def idle(self) -> None:
         """Say so, and close."""

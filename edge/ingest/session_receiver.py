@@ -31,6 +31,7 @@ from edge.ingest.session_room import Member, Room
 from edge.ingest.session_speaker import Speaking, format_problem, speaker_request
 from edge.ingest.throttle import Throttle
 from edge.logs import Repeats, get_logger
+from edge.session.interface import SessionHost
 from edge.session.ledger import retrying
 from edge.session.store.interface import now_ms
 from edge.session.store.presence import Presence
@@ -50,15 +51,19 @@ BAD_MESSAGES = 10
 _log = get_logger("edge.ingest.session_receiver")
 
 
+NO_ADMINS = "this gateway takes no admins; see the setting session_admins"
+
+
 class SessionReceiver:
     """The receiver of a connection; its ``query`` names the session."""
 
-    def __init__(self, query: ListenQuery, hall: Hall) -> None:
+    def __init__(self, query: ListenQuery, hall: Hall, host: SessionHost) -> None:
+        """``host`` is the gateway as this connection sees it."""
         assert query.session is not None
         self._query = query
         self._session = query.session
         self._hall = hall
-        self._host = hall.host
+        self._host = host
         self._connection = ""
         self._socket: Socket | None = None
         self._opened_s = 0.0
@@ -177,9 +182,8 @@ class SessionReceiver:
     def _welcome_later(self, hello: Hello) -> None:
         assert self._hello_due is not None and self._socket is not None
         self._hello_due.cancel()
-        if hello.role == "admin" and not self._hall.settings.session_admins:
-            message = "this gateway takes no admins; see the setting session_admins"
-            self.fail(4003, Err("forbidden", message, False))
+        if problem := self._not_allowed(hello):
+            self.fail(4003, Err("forbidden", problem, False))
             return
         if hello.role == "speaker" and (problem := format_problem(hello.audio)):
             self.fail(4001, Err("bad_hello", f"audio: {problem}", False))
@@ -187,6 +191,18 @@ class SessionReceiver:
         self._hello = hello
         self._socket.pause()
         self._join(hello.resume)
+
+    def _not_allowed(self, hello: Hello) -> str | None:
+        rights = self._host.rights
+        if rights is None:
+            is_refused = hello.role == "admin" and not self._hall.settings.session_admins
+            return NO_ADMINS if is_refused else None
+        is_allowed = {
+            "speaker": rights.speak,
+            "listener": rights.listen,
+            "admin": rights.administer,
+        }[hello.role]
+        return None if is_allowed else f"this credential may not come as {hello.role}"
 
     def _join(self, resume: Resume | None) -> None:
         if self._socket is not None and self._socket.is_open:

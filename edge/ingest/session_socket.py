@@ -73,7 +73,7 @@ class SessionProtocol:
             self._hall = Hall(host, self.settings, self.counts)
         if not self._hall.has_room(query):
             return Refusal(503, "Overloaded", RETRY_AFTER_S)
-        return SessionReceiver(query, self._hall)
+        return SessionReceiver(query, self._hall, host)
 
     def draining(self, deadline_s: float) -> None:
         """Tell all clients that the gateway stops."""

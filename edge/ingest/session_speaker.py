@@ -30,7 +30,7 @@ from edge.transport.interface import Close, Socket
 
 ACK_EVERY_S = 1.0
 ACK_EVERY_FRAMES = 50
-FAILURE_CLOSES = {"overloaded": 1013, "too_many_tags": 4029}
+FAILURE_CLOSES = {"overloaded": 1013, "too_many_tags": 4029, "quota": 4029}
 """What ends a speaker's connection; whatever else does is 1011."""
 OPENING_EVENTS = 10.0
 EVENT_MS = 20.0

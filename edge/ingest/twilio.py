@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from edge.ingest.counts import IngestCounts
-from edge.ingest.door import Caller
+from edge.ingest.door import CLOSES, Caller, Crowd, full
 from edge.ingest.g711 import from_mulaw
 from edge.ingest.interface import Refusal, UpgradeRequest
 from edge.ingest.listen_audio import CLOCK_HZ
@@ -106,6 +106,7 @@ class TwilioProtocol:
 
     def __init__(self, counts: IngestCounts) -> None:
         self._counts = counts
+        self._crowd: Crowd = set()
 
     def matches(self, request: UpgradeRequest) -> bool:
         """Whether it is the path."""
@@ -113,9 +114,8 @@ class TwilioProtocol:
 
     def accept(self, request: UpgradeRequest, host: SessionHost) -> TwilioReceiver | Refusal:
         """Which call it is, is known later: the URL of a stream has no query."""
-        if not host.has_room(None):
-            return Refusal(503, "Overloaded", retry_after_s=5)
-        return TwilioReceiver(host, self._counts)
+        refusal = full(host, self._crowd, None, None)
+        return refusal or TwilioReceiver(host, self._counts, self._crowd)
 
 
 class _Line(SampleVoice):
@@ -138,8 +138,8 @@ class _Line(SampleVoice):
 class TwilioReceiver(Caller):
     """One stream of a call."""
 
-    def __init__(self, host: SessionHost, counts: IngestCounts) -> None:
-        super().__init__(host, counts)
+    def __init__(self, host: SessionHost, counts: IngestCounts, crowd: Crowd) -> None:
+        super().__init__(host, counts, crowd)
         self._lines: dict[Side, _Line] = {
             "inbound": _Line("inbound"),
             "outbound": _Line("outbound"),
@@ -175,7 +175,7 @@ class TwilioReceiver(Caller):
 
     def fail(self, failure: TagFailure) -> None:
         """Hang up: nothing more is heard."""
-        self.close(1013 if failure.code == "overloaded" else 1011, failure.message)
+        self.close(CLOSES.get(failure.code, 1011), failure.message)
 
     def _start(self, start: StartDetails) -> None:
         form, asked = start.media_format, start.custom_parameters

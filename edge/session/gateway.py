@@ -30,7 +30,14 @@ from edge.logs import get_logger
 from edge.session import traces
 from edge.session.attachment import Attachment
 from edge.session.dump import Dumps
-from edge.session.interface import Offer, SessionOutlet, SessionRequest, SpokenLine
+from edge.session.interface import (
+    Offer,
+    Rights,
+    SessionHost,
+    SessionOutlet,
+    SessionRequest,
+    SpokenLine,
+)
 from edge.session.ledger import Ledger
 from edge.session.live_track import LiveTrack
 from edge.session.meters import Meters
@@ -121,6 +128,9 @@ class Gateway:
         self._tracks = 0
         self._draining = False
 
+    rights: Rights | None = None
+    """Whoever is not asked for a credential may do anything."""
+
     async def start(self) -> None:
         """Acquire what all sessions share."""
         self.dumps.start()
@@ -149,8 +159,10 @@ class Gateway:
         await self.dumps.stop()
         await self.ledger.stop()
 
-    def upgrade(self, request: UpgradeRequest) -> Refusal | Acceptance:
-        """Decide over a WebSocket upgrade."""
+    def upgrade(
+        self, request: UpgradeRequest, host: SessionHost | None = None
+    ) -> Refusal | Acceptance:
+        """Decide over a WebSocket upgrade; ``host`` is what its connection sees of this gateway."""
         if self._draining:
             return Refusal(503, "Draining")
         asked = dispatch_asked(request.query)
@@ -158,7 +170,7 @@ class Gateway:
         if dispatches and not self.offer.dispatches:
             return Refusal(400, NO_DISPATCH)
         protocol = next(each for each in self._protocols if each.matches(request))
-        answer = protocol.accept(request, self)
+        answer = protocol.accept(request, host or self)
         if isinstance(answer, Refusal):
             return answer
         receiver = self.stability.watched(answer)
@@ -201,6 +213,8 @@ class Gateway:
         if self._tracks >= self.settings.max_tracks or self._draining:
             return None
         self._tracks += 1
+        if request.quota is not None:
+            request.quota.open(track)
         self._meters.track_opened(track.audio.stats)
         traces.track_opened(track, track.session_span)
         self._metronome.add(track, track.audio.intake.order, track.audio.tick)
@@ -219,6 +233,8 @@ class Gateway:
     def close_track(self, track: LiveTrack) -> None:
         """Forget a track that has finished."""
         self._tracks -= 1
+        if track.quota is not None:
+            track.quota.close(track)
         self._metronome.remove(track)
         self._meters.track_closed(track.audio.stats)
         traces.track_closed(track)

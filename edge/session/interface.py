@@ -44,6 +44,43 @@ class Measured(msgspec.Struct, frozen=True):
     """The recognizer's."""
 
 
+class Rights(msgspec.Struct, frozen=True, kw_only=True):
+    """What a connection may do, where it had to show a credential for it."""
+
+    speak: bool
+    listen: bool
+    administer: bool
+
+
+class Metered(Protocol):
+    """A track whose audio is counted."""
+
+    @property
+    def heard_ms(self) -> float:
+        """Audio that it has taken."""
+        ...
+
+    def stop(self, message: str) -> None:
+        """Take no more, and tell its client why."""
+        ...
+
+
+class Quota(Protocol):
+    """How much a credential may use."""
+
+    def problem(self) -> str | None:
+        """Why no further track may be opened."""
+        ...
+
+    def open(self, track: Metered) -> None:
+        """A track's audio counts from now on."""
+        ...
+
+    def close(self, track: Metered) -> None:
+        """A track has ended."""
+        ...
+
+
 class SessionRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What a client asked for when its connection opened."""
 
@@ -63,6 +100,8 @@ class SessionRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Whether audio stays out of the recognizer's training; None leaves it to the setting."""
     use_dispatcher: bool | None = None
     """Whether its finals go to the dispatcher; None leaves it to the setting."""
+    quota: Quota | None = None
+    """What its tracks count against."""
     container: Container | None = None
     """What tags send that announce no format of their own; None: bare Opus packets."""
     terms: msgspec.Struct | None = None
@@ -220,6 +259,11 @@ class SessionHost(Protocol):
     ledger: Ledger
     stability: Stability
     """Told how connections fare; their receivers name them."""
+
+    @property
+    def rights(self) -> Rights | None:
+        """What the connection may do; None where nobody has to show anything."""
+        ...
 
     def has_room(self, session_id: str | None, speaker: str | None = None) -> bool:
         """Whether a connection of this session and speaker can be taken."""

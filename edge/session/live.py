@@ -193,6 +193,10 @@ class LiveSession:
             message = f"A connection may open {max_tags} tags"
             self.refuse(attachment, tag, "too_many_tags", message)
             return None
+        quota = self.request.quota
+        if quota is not None and (problem := quota.problem()):
+            self.refuse(attachment, tag, "quota", problem)
+            return None
         track = LiveTrack(self, attachment, tag)
         transcriber = self._host.open_track(track, self.request)
         if transcriber is None:

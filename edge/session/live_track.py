@@ -11,7 +11,7 @@ from edge.asr.transcript import Transcript
 from edge.errors import RecognizerError
 from edge.logs import Repeats
 from edge.session.attachment import Attachment
-from edge.session.interface import Transcriber
+from edge.session.interface import Quota, Transcriber
 from edge.tracing import NO_SPAN, Span
 
 if TYPE_CHECKING:
@@ -94,6 +94,20 @@ class LiveTrack:
     def failed(self, error: RecognizerError) -> None:
         """No recognizer will take this tag."""
         self._session.fail(self, str(error))
+
+    @property
+    def heard_ms(self) -> float:
+        """Audio that it has taken."""
+        return self.audio.end_ms
+
+    @property
+    def quota(self) -> Quota | None:
+        """What its audio counts against."""
+        return self._session.request.quota
+
+    def stop(self, message: str) -> None:
+        """Take no more audio: its credential's is used up."""
+        self._session.refuse(self.owner, self.tag, "quota", message)
 
     def broken(self, error: BaseException) -> None:
         """A fault of ours on this tag's way; the other tags go on."""

@@ -1,0 +1,128 @@
+"""Receivers that stand in front of a protocol's: connections counted, and those told in a message.
+
+After the first message nothing of this is on a message's way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from edge.auth.grants import Denied
+from edge.auth.guard import Admission
+from edge.auth.quota import Meter
+from edge.transport.interface import Close, Receiver, Socket
+
+AUTH_WITHIN_S = 10.0
+UNAUTHORIZED = 4401
+FORBIDDEN = 4003
+TOO_MANY = 4029
+OK = b'{"type":"auth_ok"}'
+
+
+class Auth(msgspec.Struct, frozen=True, tag_field="type", tag="auth"):
+    """The first message of a recorder that has no other place for its key."""
+
+    key: str
+
+
+_decode = msgspec.json.Decoder(Auth).decode
+
+
+class Counted:
+    """A receiver whose connection counts against its key's."""
+
+    __slots__ = ("_meter", "_receiver", "message")
+
+    def __init__(self, receiver: Receiver, meter: Meter) -> None:
+        self._receiver = receiver
+        self._meter = meter
+        self.message = receiver.message
+
+    def opened(self, socket: Socket) -> None:
+        """The upgrade is done."""
+        self._meter.connections += 1
+        self._receiver.opened(socket)
+
+    def closed(self, close: Close) -> None:
+        """The connection is over."""
+        self._meter.connections -= 1
+        self._receiver.closed(close)
+
+
+class FirstFrame:
+    """Lets a connection in once its first message has a key that is good: ``auth_ok``, else 4401.
+
+    ``judge`` answers or raises ``Denied``; ``admitted`` is told who it is before the protocol
+    learns of its connection.
+    """
+
+    def __init__(
+        self,
+        receiver: Receiver,
+        judge: Callable[[str], Awaitable[Admission]],
+        admitted: Callable[[Admission], None],
+    ) -> None:
+        self._receiver = receiver
+        self._judge = judge
+        self._admitted = admitted
+        self._socket: Socket | None = None
+        self._meter: Meter | None = None
+        self._due: asyncio.TimerHandle | None = None
+        self._judging: asyncio.Task[None] | None = None
+        self.message = self._first
+
+    def opened(self, socket: Socket) -> None:
+        """Wait for the key."""
+        self._socket = socket
+        self._due = asyncio.get_running_loop().call_later(AUTH_WITHIN_S, self._late)
+
+    def closed(self, close: Close) -> None:
+        """The connection is over."""
+        if self._due is not None:
+            self._due.cancel()
+        if self._judging is not None:
+            self._judging.cancel()
+        self._socket = None
+        if self._meter is not None:
+            self._meter.connections -= 1
+            self._receiver.closed(close)
+
+    def _first(self, data: bytes, is_text: bool) -> None:
+        if self._socket is None or self._judging is not None:
+            return
+        try:
+            auth = _decode(data)
+        except msgspec.MsgspecError:
+            self._socket.close(UNAUTHORIZED, 'The first message is {"type":"auth","key":…}')
+            return
+        self._socket.pause()
+        self._judging = asyncio.get_running_loop().create_task(self._decide(auth.key))
+
+    async def _decide(self, key: str) -> None:
+        try:
+            admission = await self._judge(key)
+        except Denied as denied:
+            if self._socket is not None:
+                code = {403: FORBIDDEN, 429: TOO_MANY}.get(denied.status, UNAUTHORIZED)
+                self._socket.close(code, denied.detail)
+                self._socket.resume()
+            return
+        socket = self._socket
+        if socket is None or not socket.is_open:
+            return
+        if self._due is not None:
+            self._due.cancel()
+        self._meter = admission.meter
+        self._meter.connections += 1
+        self._admitted(admission)
+        self.message = self._receiver.message
+        socket.send_text(OK)
+        self._receiver.opened(socket)
+        socket.resume()
+
+    def _late(self) -> None:
+        if self._socket is not None:
+            self._socket.close(UNAUTHORIZED, f"No key within {AUTH_WITHIN_S:g} s")

@@ -1,0 +1,203 @@
+"""The one question that is asked of every request: who is it, and may it.
+
+A worker's ``Guard`` looks at plain requests with ``request`` and at upgrades with ``socket``,
+before any route or protocol does. Answers are uniform: a credential that is not good is 401.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+from prometheus_client import Counter
+
+from edge.auth.credentials import Presented, presented
+from edge.auth.grants import Allowance, Denied, Grant, forbidden, unknown
+from edge.auth.keys import Keys
+from edge.auth.quota import Meter, Quotas
+from edge.auth.rooms import room_grant
+from edge.auth.rules import RECORDERS, Need, is_public, need_of_request, need_of_socket
+from edge.auth.settings import AuthSettings
+from edge.auth.tokens import Tokens
+from edge.session.store.interface import SessionStore
+
+KEYS_FILE = "keys.json"
+MINUTE_S = 60.0
+MOST_REMEMBERED = 10_000
+LONGEST_IN_QUERY_S = 3600.0
+"""A token in a URL is good for no longer: URLs are seen by more people than headers are."""
+
+_REFUSED = Counter("edgescribe_auth_refused", "Requests that were not let in", ["reason"])
+
+
+class Admission(msgspec.Struct, frozen=True):
+    """Who was let in, and what counts what they use."""
+
+    grant: Grant
+    meter: Meter
+
+
+class Guard:
+    """One worker's; the store is open from before ``start`` until after ``stop``."""
+
+    def __init__(
+        self,
+        settings: AuthSettings,
+        data_dir: Path,
+        store: SessionStore,
+        followed: Collection[str] = (),
+    ) -> None:
+        """``followed``: paths of sockets that can be listened to. Raises ``SettingError``."""
+        self._settings = settings
+        self._keys = Keys(keys_path(settings, data_dir), settings.api_keys)
+        self._tokens = Tokens(settings)
+        self._followed = followed
+        self._failures: OrderedDict[str, list[float]] = OrderedDict()
+        self._known: OrderedDict[bytes, None] = OrderedDict()
+        self.quotas = Quotas(
+            store,
+            Allowance(
+                connections=settings.key_max_connections,
+                tracks=settings.key_max_tracks,
+                requests_per_s=settings.key_requests_per_s,
+                audio_s_per_day=settings.key_audio_s_per_day,
+            ),
+        )
+
+    def start(self) -> None:
+        """Begin to add up what keys use."""
+        self.quotas.start()
+
+    async def stop(self) -> None:
+        """End; a second at most."""
+        await self.quotas.stop()
+
+    async def request(
+        self, method: str, path: str, query: str, headers: Mapping[str, str], address: str
+    ) -> Admission | None:
+        """Who asks; None where everybody may. Raises ``Denied``."""
+        if is_public(method, path):
+            return None
+        credential = presented(headers, query)
+        need = need_of_request(method, path)
+        grant = await self._identify(credential, need, address)
+        self._check(grant, need)
+        return self._admit(grant)
+
+    async def socket(
+        self,
+        path: str,
+        query: str,
+        headers: Mapping[str, str],
+        subprotocols: Sequence[str],
+        address: str,
+    ) -> Admission | None:
+        """Who connects; None for a recorder that will say so in its first message.
+
+        Raises ``Denied``.
+        """
+        credential = presented(headers, query, subprotocols)
+        if credential is None and path.startswith(RECORDERS):
+            return None
+        need = need_of_socket(path, query, self._followed)
+        grant = await self._identify(credential, need, address)
+        return self._connect(grant, need)
+
+    async def first_frame(self, key: str, path: str, query: str, address: str) -> Admission:
+        """Who connected, by what the first message says. Raises ``Denied``."""
+        need = need_of_socket(path, query, self._followed)
+        grant = await self._identify(Presented(key), need, address)
+        return self._connect(grant, need)
+
+    def _connect(self, grant: Grant, need: Need) -> Admission:
+        self._check(grant, need)
+        admission = self._admit(grant)
+        if admission.meter.is_full():
+            most = admission.meter.allowance.connections
+            _REFUSED.labels("quota").inc()
+            raise Denied(429, "too_many", f"This key may have {most} connections open", 5)
+        return admission
+
+    def _admit(self, grant: Grant) -> Admission:
+        meter = self.quotas.meter(grant)
+        if not meter.request(time.monotonic()):
+            _REFUSED.labels("quota").inc()
+            rate = meter.allowance.requests_per_s
+            raise Denied(429, "too_many", f"This key may send {rate} requests a second", 1)
+        return Admission(grant, meter)
+
+    def _check(self, grant: Grant, need: Need) -> None:
+        if not grant.has(*need.scopes):
+            _REFUSED.labels("scope").inc()
+            raise forbidden(f"This takes the scope {' or '.join(need.scopes)}")
+        if grant.session is not None and (not need.is_of_session or need.session != grant.session):
+            _REFUSED.labels("session").inc()
+            raise forbidden("This credential is for another session")
+
+    async def _identify(self, credential: Presented | None, need: Need, address: str) -> Grant:
+        if credential is None:
+            _REFUSED.labels("nothing").inc()
+            raise unknown()
+        digest = hashlib.sha256(credential.text.encode()).digest()
+        if digest not in self._known and self._is_blocked(address):
+            _REFUSED.labels("rate").inc()
+            raise Denied(429, "too_many", "Too many wrong credentials; wait a minute", 60)
+        grant = await self._find(credential, need)
+        if grant is None:
+            self._failed(address)
+            self._known.pop(digest, None)
+            _REFUSED.labels("credential").inc()
+            raise unknown()
+        self._known[digest] = None
+        if len(self._known) > MOST_REMEMBERED:
+            self._known.popitem(last=False)
+        return grant
+
+    async def _find(self, credential: Presented, need: Need) -> Grant | None:
+        text, now_s = credential.text, time.time()
+        grant = self._keys.find(text, now_s)
+        if grant is not None:
+            is_weak = grant.scopes.isdisjoint(("admin", "deploy"))
+            return grant if is_weak or not credential.is_in_query else None
+        grant = room_grant(self._settings.room_secret, text, need.session)
+        if grant is not None:
+            return grant
+        grant = await self._tokens.find(text)
+        if grant is not None and credential.is_in_query:
+            left_s = (grant.expires_unix_s or 0.0) - now_s
+            return grant if left_s <= LONGEST_IN_QUERY_S else None
+        return grant
+
+    def _is_blocked(self, address: str) -> bool:
+        failed_s = self._failures.get(address)
+        if failed_s is None:
+            return False
+        since_s = time.monotonic() - MINUTE_S
+        failed_s[:] = [at_s for at_s in failed_s if at_s > since_s]
+        return len(failed_s) >= self._settings.failed_logins_per_minute
+
+    def _failed(self, address: str) -> None:
+        failed_s = self._failures.setdefault(address, [])
+        failed_s.append(time.monotonic())
+        del failed_s[: -self._settings.failed_logins_per_minute]
+        self._failures.move_to_end(address)
+        if len(self._failures) > MOST_REMEMBERED:
+            self._failures.popitem(last=False)
+
+
+def keys_path(settings: AuthSettings, data_dir: Path) -> Path:
+    """Where the keys of a gateway are."""
+    return settings.keys_file or data_dir / KEYS_FILE
+
+
+def is_configured(settings: AuthSettings, data_dir: Path) -> bool:
+    """Whether anybody has to show anything; raises ``SettingError``."""
+    return (
+        bool(settings.room_secret)
+        or Tokens(settings).any
+        or Keys(keys_path(settings, data_dir), settings.api_keys).any
+    )
