@@ -27,6 +27,7 @@ from dispatch.redis_stream import (
 )
 
 TRIM_EVERY_S = 10.0
+TRIM_WITHIN_S = 2.0
 ACKNOWLEDGED_KEPT_S = 3600.0
 MAX_WAITING = 100_000
 MAX_AT_ONCE = 32
@@ -114,5 +115,5 @@ class RedisTransport(Transport):
             return
         self._trim_at_s[partition] = now_s + self._trim_every_s
         with contextlib.suppress(RedisError, OSError, TimeoutError):
-            async with asyncio.timeout(self._deadline_s):
+            async with asyncio.timeout(TRIM_WITHIN_S):
                 await trim(self._client, partition, self._kept_s)

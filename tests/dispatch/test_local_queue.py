@@ -15,6 +15,7 @@ import pytest
 from dispatch import Refused, Unreachable
 from dispatch.local_queue import Keeping, LocalQueue, LocalRow
 from tests.dispatch.support.targets import envelope_of, envelopes
+from tests.support.disks import small_disk
 
 
 @pytest.fixture
@@ -160,6 +161,25 @@ async def test_a_file_that_is_no_queue_is_unreachable_until_it_is_gone(path: Pat
                     break
                 except Unreachable:
                     await asyncio.sleep(0.01)
+
+
+async def test_a_full_disk_takes_nothing_and_loses_nothing(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        ballast = disk / "ballast"
+        async with LocalQueue(disk / "queue.db") as queue:
+            await queue.put(envelopes("red", 3))
+            with ballast.open("wb") as file, pytest.raises(OSError, match="No space"):
+                while True:
+                    file.write(bytes(1 << 16))
+                    file.flush()
+            count = 3
+            with pytest.raises(Unreachable, match="full"):
+                while True:
+                    await queue.put([envelope_of("red", count + 1, "x" * 4000)])
+                    count += 1
+            ballast.unlink()
+            await queue.put([envelope_of("red", count + 1)])
+            assert offsets(await queue.claim("a", 1000)) == {"red": list(range(1, count + 2))}
 
 
 def put_forever(path: Path, session: str, until: int) -> None:
