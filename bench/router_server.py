@@ -26,8 +26,8 @@ def service(name: str) -> Sanic[Any, Any]:
 
     @app.post("/api/notes/<note:int>")
     async def keep(request: Request, note: int) -> HTTPResponse:
-        told = request.json
-        lines = [line for line in told["lines"] if request.args.get("q", "") in line]
+        wanted = request.args.get("q", "")
+        lines = [line for line in request.json["lines"] if wanted in line]
         return json({"note": note, "by": request.headers["authorization"][7:], "lines": lines})
 
     return app

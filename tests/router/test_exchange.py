@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,6 +32,7 @@ from tests.router.support.serving import (
 )
 from tests.router.support.tls import context_for, trusted
 
+MAY_GROW = 4 * 1024 * 1024
 KINDS = ("sanic", "asgi", "remote", "remote-tls", "remote-asgi")
 
 
@@ -228,6 +231,12 @@ async def test_w5_an_upgrade_of_a_service_without_sockets_gets_its_own_answer(
         assert (reply.status, reply.body) == (503, b"mine")
 
 
+def resident_bytes() -> int:
+    """Memory of this process: client, router and service."""
+    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    return int(pages) * resource.getpagesize()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_w6_an_upload_to_a_slow_service_holds_the_client_back(
     kind: str, watched: Watched
@@ -237,7 +246,7 @@ async def test_w6_an_upload_to_a_slow_service_holds_the_client_back(
         headers = {"Transfer-Encoding": "chunked"}
         await client.send(request_bytes("db.do", "/slow", "POST", headers=headers))
         await watched.began.wait()
-        sent = 0
+        sent, before = 0, resident_bytes()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1.0):
                 while sent < size:
@@ -245,9 +254,12 @@ async def test_w6_an_upload_to_a_slow_service_holds_the_client_back(
                     await client.send(chunk)
         assert sent < size // 4
         watched.go.set()
+        grown = resident_bytes() - before
         while sent < size:
             sent += 65536
             await client.send(chunk)
+            grown = max(grown, resident_bytes() - before)
+        assert grown < MAY_GROW
         await client.send(b"0\r\n\r\n")
         assert (await client.reply()).body == str(size).encode()
 
