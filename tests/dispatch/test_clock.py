@@ -12,6 +12,8 @@ import pytest
 from dispatch import Dispatcher, Envelope, Retrying, Transport, Unreachable
 from edge.session.store.interface import Draft, OutboxRow, SessionStore
 from edge.session.store.opening import open_store
+from edge.session.store.redis_outbox import WAITING
+from tests.session.store.support.valkey import Valkey
 
 HOUR_S = 3600.0
 SESSIONS = 8
@@ -57,16 +59,22 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[SessionStore]:
     async with open_store(str(tmp_path / "sessions.db")) as opened:
-        for number in range(SESSIONS):
-            grant = await opened.open_track(f"s{number}", "anna")
-            drafts = [Draft("final", b"%d" % each) for each in range(EACH)]
-            await opened.append(grant, drafts, [(n, b"{}") for n in range(EACH)])
+        await fill(opened)
         yield opened
 
 
-def dispatcher(store: SessionStore, target: Transport) -> Dispatcher[OutboxRow]:
+async def fill(store: SessionStore) -> None:
+    for number in range(SESSIONS):
+        grant = await store.open_track(f"s{number}", "anna")
+        drafts = [Draft("final", b"%d" % each) for each in range(EACH)]
+        await store.append(grant, drafts, [(n, b"{}") for n in range(EACH)])
+
+
+def dispatcher(
+    store: SessionStore, target: Transport, lease_s: float = 30.0
+) -> Dispatcher[OutboxRow]:
     retrying = Retrying(first_delay_s=0.2, max_delay_s=0.5, probe_every_s=0.2)
-    return Dispatcher(store, target, retrying, limit=20, idle_s=0.02, lease_s=30.0)
+    return Dispatcher(store, target, retrying, limit=20, idle_s=0.02, lease_s=lease_s)
 
 
 async def emptied(store: SessionStore, *workers: Dispatcher[OutboxRow]) -> None:
@@ -134,3 +142,27 @@ async def test_a_gateway_that_starts_after_it_delivers_what_it_finds(
         group.create_task(worker.run())
         await emptied(store, worker)
     assert leased and sorted(target.taken) == ALL
+
+
+async def test_leases_of_a_redis_whose_clock_was_set_back_hold_nobody_up(tmp_path: Path) -> None:
+    """All that was to end soon by its clock would end an hour later."""
+    server = Valkey(tmp_path)
+    server.start()
+    try:
+        async with open_store(server.url) as store:
+            await fill(store)
+            leased = await store.claim("dead", EACH * SESSIONS, 30.0)
+            for name, score in server.client.zrange(WAITING, 0, -1, withscores=True):
+                server.client.zadd(WAITING, {name: score + HOUR_S * 1000})
+            for key in server.client.keys("*"):
+                if server.client.type(key) == b"hash" and server.client.hexists(key, "due"):
+                    server.client.hincrby(key, "due", int(HOUR_S * 1000))
+            target = Slow()
+            worker = dispatcher(store, target, lease_s=1.0)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(worker.run())
+                await emptied(store, worker)
+    finally:
+        server.kill()
+    assert len(leased) == len(ALL)
+    assert sorted(target.taken) == ALL

@@ -8,7 +8,9 @@ call.
 from __future__ import annotations
 
 import heapq
+import math
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,6 +28,9 @@ DEAD = "edgescribe:dead"
 AT_ONCE = 1 << 40
 """Scores below mean now on every clock; each is another one, so that a change is noticed."""
 GRACE_MS = 60_000
+SET_BACK_MS = 2000
+PATIENCE_S = 60.0
+"""No lease or delay is longer, but for those that a target asks for."""
 MAX_HASTENED = 100_000
 MARKED = 0.5
 """Added to the score of a session that was found empty once."""
@@ -39,6 +44,8 @@ class RedisOutbox:
     def __init__(self, link: RedisLink, keys_of: Keys) -> None:
         self._link = link
         self._keys_of = keys_of
+        self._ahead_ms = -math.inf
+        """The server's clock against the monotonic one of this machine."""
 
     async def _command(self, name: str, *args: Any, **options: Any) -> Any:
         return await self._link.command(name, *args, **options)
@@ -53,11 +60,19 @@ class RedisOutbox:
 
     async def _due(self, limit: int, ahead_ms: int | str = "") -> list[tuple[str, float]]:
         """Sessions and their scores: those that are due, or those that are later than ahead."""
-        found = await self._link.index("due", WAITING, limit, ahead_ms)
+        now_ms, *found = await self._link.index("due", WAITING, limit, ahead_ms)
+        await self._watch_clock(int(now_ms))
         return [
             (name.decode(), float(score))
             for name, score in zip(found[::2], found[1::2], strict=True)
         ]
+
+    async def _watch_clock(self, now_ms: int) -> None:
+        """What waits by a server's clock that was set back would wait for too long."""
+        ahead_ms = now_ms - time.monotonic() * 1000
+        set_back_ms, self._ahead_ms = self._ahead_ms - ahead_ms, ahead_ms
+        if set_back_ms > SET_BACK_MS:
+            await self.hasten(PATIENCE_S)
 
     async def claim(self, owner: str, limit: int, lease_s: float) -> list[OutboxRow]:
         due = await self._due(limit)
@@ -157,9 +172,10 @@ class RedisOutbox:
         return min((int(front[0][1][b"q"]) for front in fronts if front), default=None)
 
     async def hasten(self, ahead_s: float) -> None:
-        for session, _ in await self._due(MAX_HASTENED, int(ahead_s * 1000)):
-            await self._command("hset", self._keys_of(session, "h")[0], "due", 0)
-            await self.expect(session)
+        for session, score in await self._due(MAX_HASTENED, int(ahead_s * 1000)):
+            due_ms = int(self._ahead_ms + (time.monotonic() + ahead_s) * 1000)
+            await self._command("hset", self._keys_of(session, "h")[0], "due", due_ms)
+            await self._link.index("move_due", WAITING, session, score, due_ms)
 
     async def shed(self, keep: int) -> int:
         streams = await self._waiting()
