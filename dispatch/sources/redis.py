@@ -85,7 +85,7 @@ class RedisSource:
         prefix: str = PREFIX,
         *,
         group: str = GROUP,
-        lease_s: float = 15.0,
+        lease_s: float = 5.0,
         block_s: float = 0.5,
         deadline_s: float = 10.0,
         kept_s: float = ACKNOWLEDGED_KEPT_S,
@@ -101,6 +101,10 @@ class RedisSource:
         self._deadline_s = deadline_s
         self._kept_s = kept_s
         self._held: dict[Partition, _Held] = {}
+        self._turn = asyncio.Lock()
+        """Of whoever reads or takes and gives up partitions."""
+        self._lease_s = lease_s
+        self._keeping: asyncio.Task[None] | None = None
         self._has_groups = False
         self._trim_at_s = 0.0
         self._trimmed = 0
@@ -109,6 +113,9 @@ class RedisSource:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.gather(self._keeping, return_exceptions=True)
         with contextlib.suppress(RedisError, OSError):
             async with asyncio.timeout(self._deadline_s):
                 await self._leases.leave()
@@ -116,16 +123,18 @@ class RedisSource:
 
     async def claim(self, owner: str, limit: int = 100, lease_s: float = 30.0) -> list[RedisRow]:
         """Rows read before, else those that come while it waits for them a moment."""
-        await self._keep_up()
-        taken = self._take(limit, lease_s)
-        if len(taken) < limit:
-            # Whoever delivers something may be done with it at any moment, and asks again then.
-            is_idle = not any(
-                each.sessions.size + each.sessions.out for each in self._held.values()
-            )
-            await self._read(self._block_ms if is_idle else 0)
-            taken += self._take(limit - len(taken), lease_s)
+        async with self._turn:
+            await self._keep_up()
+            taken = self._take(limit, lease_s)
+            if len(taken) < limit:
+                # Who delivers something may be done with it at any moment, and asks again then.
+                await self._read(0 if self._count() else self._block_ms)
+                taken += self._take(limit - len(taken), lease_s)
         return taken
+
+    def _count(self) -> int:
+        """Rows that are read and not settled."""
+        return sum(held.sessions.size + held.sessions.out for held in self._held.values())
 
     def _take(self, limit: int, lease_s: float) -> list[RedisRow]:
         taken: list[RedisRow] = []
@@ -170,9 +179,10 @@ class RedisSource:
 
     async def outbox_size(self) -> int:
         """How many rows are read and not settled."""
-        await self._keep_up()
-        await self._read(0)
-        return sum(held.sessions.size + held.sessions.out for held in self._held.values())
+        async with self._turn:
+            await self._keep_up()
+            await self._read(0)
+        return self._count()
 
     async def oldest_ms(self) -> int | None:
         ages = [held.sessions.oldest_ms() for held in self._held.values()]
@@ -198,8 +208,18 @@ class RedisSource:
             if held is not None:
                 held.sessions.settle([row])
 
+    async def _keep(self) -> None:
+        """Renew leases also while nobody claims, as when a sink is slow or away."""
+        while True:
+            await asyncio.sleep(self._lease_s / 6)
+            with contextlib.suppress(RedisError, OSError):
+                async with self._turn:
+                    await self._keep_up()
+
     async def _keep_up(self) -> None:
         """Renew leases in time, give up what is another's, trim now and then."""
+        if self._keeping is None:
+            self._keeping = asyncio.create_task(self._keep())
         if not self._leases.is_due:
             return
         async with asyncio.timeout(self._deadline_s):

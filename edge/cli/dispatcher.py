@@ -243,7 +243,7 @@ def _consumer(
         batch=arguments.batch,
         batch_wait_s=arguments.batch_wait,
         retrying=Retrying(max_retries=settings.dispatch.dispatch_max_retries),
-        lease_s=max(30.0, 3 * settings.dispatch.dispatch_deadline_s),
+        lease_s=3 * settings.dispatch.dispatch_deadline_s,
         stop_within_s=STOP_WITHIN_S,
     )
     return Consumer(source, sink, plan)
