@@ -92,6 +92,7 @@ def test_modules_on_the_map_exist() -> None:
     assert len(rows) > 10
     for first, *others in rows:
         room, _, module = first.partition(".")
-        folder = REPOSITORY / (room if room == "_native" else f"edge/{room}")
+        is_package = room in ("_native", "dispatch", "router")
+        folder = REPOSITORY / (room if is_package else f"edge/{room}")
         for name in (module, *others):
             assert [*folder.glob(f"{name}.py*"), *folder.glob(f"{name}/__init__.py")], first
