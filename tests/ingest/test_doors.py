@@ -8,28 +8,28 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from websockets.asyncio.client import ClientConnection, connect
+from openapi_spec_validator import OpenAPIV31SpecValidator
 from websockets.exceptions import InvalidStatus
-from websockets.typing import Subprotocol
 
-from tests.ingest.support.connection import Connection, Message
 from tests.ingest.support.doors import (
     ENVIRONMENT,
     SAID,
     call,
+    client,
     errors,
+    form,
     mulaw,
     ogg_opus,
     speech,
+    text_of,
     wav,
     webm_opus,
+    wide_wav,
 )
 from tests.support.server import Server, running
 from tests.support.speech import speech_packets
@@ -42,52 +42,6 @@ async def gateway() -> AsyncIterator[Server]:
     environment = {**ENVIRONMENT, "EDGESCRIBE_FILE_AUDIO_S": "20"}
     with running("--workers", "1", environment=environment) as server:
         yield server
-
-
-class Client(Connection):
-    """One connection at a door."""
-
-    async def send(self, type: str, **members: object) -> None:
-        await self.socket.send(json.dumps({"type": type, **members}))
-
-    async def audio(self, data: bytes, size: int = 8192) -> None:
-        for at in range(0, len(data), size):
-            await self.socket.send(data[at : at + size])
-
-    def of(self, type: str) -> list[Message]:
-        return [message for message in self.messages if message["type"] == type]
-
-    @property
-    def finals(self) -> str:
-        """What Deepgram's results say."""
-        results = [one for one in self.of("Results") if one["is_final"]]
-        return " ".join(one["channel"]["alternatives"][0]["transcript"] for one in results)
-
-    @property
-    def errors(self) -> list[Message]:
-        """What OpenAI's errors say."""
-        return [event["error"] for event in self.of("error")]
-
-
-@asynccontextmanager
-async def client(server: Server, target: str, *subprotocols: str) -> AsyncIterator[Client]:
-    offered = [Subprotocol(name) for name in subprotocols]
-    url = f"ws://{server.address}{target}"
-    async with connect(url, subprotocols=offered or None, max_size=None) as socket:
-        assert isinstance(socket, ClientConnection)
-        yield Client(socket)
-
-
-async def text_of(server: Server, session: str) -> str:
-    """The words in a session's log, once there are some."""
-    async with asyncio.timeout(10):
-        while True:
-            answer = await asyncio.to_thread(server.get, f"/v1/sessions/{session}/export")
-            log = json.loads(answer.body)
-            finals = [one for one in log.get("entries", ()) if one["kind"] == "final"]
-            if finals:
-                return " ".join(final["entry"]["text"] for final in finals)
-            await asyncio.sleep(0.05)
 
 
 # Telephone calls
@@ -356,23 +310,6 @@ async def test_a_client_whose_language_nobody_knows_is_told(gateway: Server) -> 
     assert "English" in page.errors[-1]["message"]
 
 
-def form(file: bytes, session: bytes = b"") -> bytes:
-    """What asks for a file's text; the boundary is b."""
-    fields = (b"model", b"whisper-1"), (b"session", session), (b"file", file)
-    parts = (
-        b'--b\r\nContent-Disposition: form-data; name="' + name + b'"\r\n\r\n' + content + b"\r\n"
-        for name, content in fields
-    )
-    return b"".join((*parts, b"--b--\r\n"))
-
-
-def wide_wav(samples: bytes) -> bytes:
-    """Eight channels at 48 kHz."""
-    form = struct.pack("<HHIIHH", 1, 8, 48000, 0, 16, 16)
-    size = len(samples).to_bytes(4, "little")
-    return b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0" + form + b"data" + size + samples
-
-
 async def test_files_may_not_play_for_ever(gateway: Server) -> None:
     """20 s are allowed, whether a header says how long it plays or only its packets do."""
     long = wav()[:40] + b"\xff\xff\xff\xff" + speech(16000) * 3
@@ -402,22 +339,34 @@ async def test_work_for_a_file_ends_when_its_client_hangs_up(gateway: Server) ->
     assert len(await text_of(gateway, "left")) < 1.5 * len(SAID)
 
 
-async def test_doors_are_closed_unless_asked_for_and_paths_do_not_collide() -> None:
-    with running(
-        "--workers",
-        "1",
-        environment={
-            "ENABLE_DUMMY_PROVIDER": "true",
-            "PROVIDERS_PRIORITY": "dummy",
-            "EDGESCRIBE_FRONT_DOORS": "deepgram",
-            "EDGESCRIBE_LISTEN_PATHS": "/listen,/v1/listen",
-        },
-    ) as server:
+async def test_the_file_endpoint_is_described(gateway: Server) -> None:
+    document = json.loads(gateway.get("/openapi.json").body)
+    OpenAPIV31SpecValidator(document).validate()
+    operation = document["paths"]["/v1/audio/transcriptions"]["post"]
+    assert list(operation["requestBody"]["content"]) == ["multipart/form-data"]
+
+
+async def test_doors_are_closed_unless_asked_for_and_take_no_more_than_they_can() -> None:
+    """A path of ``/listen`` stays what it was."""
+    environment = {
+        "ENABLE_DUMMY_PROVIDER": "true",
+        "PROVIDERS_PRIORITY": "dummy",
+        "EDGESCRIBE_FRONT_DOORS": "deepgram,twilio",
+        "EDGESCRIBE_LISTEN_PATHS": "/listen,/v1/listen",
+        "EDGESCRIBE_MAX_SESSIONS": "2",
+    }
+    with running("--workers", "1", environment=environment) as server:
         async with client(server, "/v1/listen") as page:
             await page.until(lambda: page.of("Connected"))
-        for target in ("/twilio", "/v1/realtime?intent=transcription"):
-            with pytest.raises(InvalidStatus):
-                async with client(server, target):
-                    pass
+            await page.leave()
+        with pytest.raises(InvalidStatus) as refused:
+            async with client(server, "/v1/realtime?intent=transcription"):
+                pass
+        assert refused.value.response.status_code == 400
         assert server.get("/v1/audio/transcriptions", "POST").status == 404
         assert server.get("/v1/listen").status == 426
+        async with client(server, "/twilio"), client(server, "/twilio"):
+            with pytest.raises(InvalidStatus) as refused:
+                async with client(server, "/twilio"):
+                    pass
+            assert refused.value.response.status_code == 503

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
 import struct
 import wave
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import cache
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.typing import Subprotocol
 
 from _native.ogg import Muxer
 from _native.resample import Resampler
 from edge.demo.wer import compare
 from edge.ingest.g711 import from_mulaw
+from tests.ingest.support.connection import Connection, Message
 from tests.support.containers import webm
+from tests.support.server import Server
 from tests.support.speech import speech_packets, two_cities_pcm
 
 SECONDS = 8.6
@@ -105,3 +113,66 @@ def call(sid: str, *, track: str = "inbound", **parameters: str) -> list[str]:
     stop = {"accountSid": "AC0", "callSid": sid}
     messages.append({"event": "stop", "stop": stop, "streamSid": "MZ0"})
     return [json.dumps(message) for message in messages]
+
+
+def form(file: bytes, session: bytes = b"") -> bytes:
+    """What asks for a file's text; the boundary is b."""
+    fields = (b"model", b"whisper-1"), (b"session", session), (b"file", file)
+    parts = (
+        b'--b\r\nContent-Disposition: form-data; name="' + name + b'"\r\n\r\n' + content + b"\r\n"
+        for name, content in fields
+    )
+    return b"".join((*parts, b"--b--\r\n"))
+
+
+def wide_wav(samples: bytes) -> bytes:
+    """Eight channels at 48 kHz."""
+    announced = struct.pack("<HHIIHH", 1, 8, 48000, 0, 16, 16)
+    size = len(samples).to_bytes(4, "little")
+    return b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0" + announced + b"data" + size + samples
+
+
+class Client(Connection):
+    """One connection at a door."""
+
+    async def send(self, type: str, **members: object) -> None:
+        await self.socket.send(json.dumps({"type": type, **members}))
+
+    async def audio(self, data: bytes, size: int = 8192) -> None:
+        for at in range(0, len(data), size):
+            await self.socket.send(data[at : at + size])
+
+    def of(self, type: str) -> list[Message]:
+        return [message for message in self.messages if message["type"] == type]
+
+    @property
+    def finals(self) -> str:
+        """What Deepgram's results say."""
+        results = [one for one in self.of("Results") if one["is_final"]]
+        return " ".join(one["channel"]["alternatives"][0]["transcript"] for one in results)
+
+    @property
+    def errors(self) -> list[Message]:
+        """What OpenAI's errors say."""
+        return [event["error"] for event in self.of("error")]
+
+
+@asynccontextmanager
+async def client(server: Server, target: str, *subprotocols: str) -> AsyncIterator[Client]:
+    offered = [Subprotocol(name) for name in subprotocols]
+    url = f"ws://{server.address}{target}"
+    async with connect(url, subprotocols=offered or None, max_size=None) as socket:
+        assert isinstance(socket, ClientConnection)
+        yield Client(socket)
+
+
+async def text_of(server: Server, session: str) -> str:
+    """The words in a session's log, once there are some."""
+    async with asyncio.timeout(10):
+        while True:
+            answer = await asyncio.to_thread(server.get, f"/v1/sessions/{session}/export")
+            log = json.loads(answer.body)
+            finals = [one for one in log.get("entries", ()) if one["kind"] == "final"]
+            if finals:
+                return " ".join(final["entry"]["text"] for final in finals)
+            await asyncio.sleep(0.05)
