@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,10 @@ from edge.api.answers import Answers
 from edge.api.meeting_routes import socket_endpoint
 from edge.api.plain import Health
 from edge.api.routes import endpoints
+from edge.api.tracks import TracksOfWorker, tracks_endpoint
 from edge.api.transcriptions import transcription_endpoint
 from edge.asr.registry import RecognizerConfig, Recognizers, model, resolve, survey
+from edge.auth.guard import Guard, is_configured
 from edge.dispatching.deliveries import Deliveries
 from edge.dispatching.ways import Lookup, Surroundings, build_way
 from edge.ingest.counts import IngestCounts
@@ -78,10 +81,18 @@ def build_upkeep(
 
 
 def build_answers(
-    settings: Settings, store: SessionStore, upkeep: Upkeep, meetings: Meetings, gateway: Gateway
+    settings: Settings,
+    store: SessionStore,
+    upkeep: Upkeep,
+    meetings: Meetings,
+    gateway: Gateway,
+    tracks: Callable[[], Awaitable[list[TracksOfWorker]]],
 ) -> Answers:
-    """One worker's answers to HTTP requests about sessions, and to files for the gateway."""
-    doors = []
+    """One worker's answers to HTTP requests about sessions, and to files for the gateway.
+
+    ``tracks`` tells what the tracks of all workers do.
+    """
+    doors = [tracks_endpoint(tracks)]
     if "openai" in settings.doors.front_doors:
         listener = FileListener(gateway, settings.doors.file_audio_s)
         doors += [transcription_endpoint(listener), socket_endpoint("/v1/realtime")]
@@ -139,6 +150,17 @@ class Offered:
     def recognition(self, provider: str) -> Recognition:
         """What is known beforehand of recognition by a provider, or by the one that is chosen."""
         return self._known.get(resolve(provider)) or self._known[self._default]
+
+
+def build_guard(settings: Settings, store: SessionStore) -> Guard | None:
+    """One worker's, not yet started; None where nobody has to show anything.
+
+    Raises ``SettingError``.
+    """
+    data_dir = settings.server.data_dir
+    if not is_configured(settings.auth, data_dir):
+        return None
+    return Guard(settings.auth, data_dir, store, settings.listen.listen_paths)
 
 
 def build_deliveries(

@@ -29,6 +29,7 @@ import msgspec
 from edge.asr.registry import recognizer_rooms
 from edge.asr.settings import ChoiceSettings, SupervisorSettings
 from edge.audio.settings import TrackSettings
+from edge.auth.settings import AuthSettings
 from edge.demo.settings import MonitorSettings
 from edge.dispatching.settings import DispatchSettings
 from edge.errors import SettingError
@@ -73,6 +74,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     retention: RetentionSettings = msgspec.field(default_factory=RetentionSettings)
     listen: ListenSettings = msgspec.field(default_factory=ListenSettings)
     doors: DoorSettings = msgspec.field(default_factory=DoorSettings)
+    auth: AuthSettings = msgspec.field(default_factory=AuthSettings)
     dispatch: DispatchSettings = msgspec.field(default_factory=DispatchSettings)
     meeting: MeetingSettings = msgspec.field(default_factory=MeetingSettings)
     dump: DumpSettings = msgspec.field(default_factory=DumpSettings)

@@ -82,6 +82,7 @@ def create_app(boot: Boot) -> Sanic[Config, SimpleNamespace]:
     app.error_handler.add(MethodNotAllowed, unrouted)
     app.error_handler.add(Exception, failed)
 
+    app.register_middleware(worker.dress, "response")
     app.register_listener(worker.before_start, "before_server_start")
     app.register_listener(worker.after_start, "after_server_start")
     app.register_listener(worker.before_stop, "before_server_stop")

@@ -15,21 +15,25 @@ import os
 import platform
 import signal
 from collections.abc import Collection
-from types import FrameType, MappingProxyType
+from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from sanic import HTTPResponse, Request, Sanic
 from sanic.config import Config
+from sanic.response import BaseHTTPResponse
 
 from _native import opus
 from edge import logs, metrics
 from edge.api.answers import Answers
 from edge.api.plain import Health, PlainHttp, Readiness
 from edge.api.web import WebFiles
+from edge.auth.guard import Guard
 from edge.compose import (
     build_answers,
     build_deliveries,
     build_gateway,
+    build_guard,
     build_health,
     build_meetings,
     build_recognizers,
@@ -39,20 +43,21 @@ from edge.compose import (
 )
 from edge.dispatching.deliveries import Deliveries
 from edge.errors import EdgescribeError
-from edge.ingest.interface import Refusal, UpgradeRequest
+from edge.ingest.interface import Refusal
 from edge.meeting.meetings import Meetings
 from edge.parent import end_with_parent
 from edge.server.access import AccessLog
 from edge.server.board import BEAT_INTERVAL_S, Totals, WorkerBoard
 from edge.server.boot import Boot
 from edge.server.door import LOOK_AGAIN_S, Door, WorkerLoop, steps_back
+from edge.server.entrance import Entrance
 from edge.server.memory import releaser
+from edge.server.panorama import Panorama
 from edge.server.process import STOP_SIGNALS, release_stop_signals
 from edge.server.routing import build_router, lookup_in
 from edge.session.gateway import Acceptance, Gateway
 from edge.session.store.interface import SessionStore
 from edge.session.upkeep import Upkeep
-from edge.transport.handshake import offered_subprotocols
 from edge.transport.lane import LaneProtocol, accept, handshake_fault, refuse
 from edge.transport.registry import Lanes
 from edge.version import VERSION
@@ -91,7 +96,10 @@ class Worker:
         self._answers: Answers | None = None
         self._health: Health | None = None
         self._deliveries: Deliveries | None = None
+        self._guard: Guard | None = None
+        self._entrance = Entrance(None, ())
         self._telemetry: Telemetry | None = None
+        self._panorama: Panorama | None = None
         self._lanes: Lanes | None = None
         self._router: Router | None = None
         self._draining = False
@@ -121,8 +129,12 @@ class Worker:
             lookup = lookup_in(self._router) if self._router else None
             self._deliveries = build_deliveries(settings, store, lookup)
             gateway = build_gateway(settings, recognizers, store, meetings, self._deliveries)
+            self._guard = build_guard(settings, store)
+            self._entrance = Entrance(self._guard, settings.auth.allowed_origins)
             await meetings.start()
             await gateway.start()
+            if self._guard:
+                self._guard.start()
             if self._router:
                 await self._router.start()
             if self._deliveries:
@@ -137,7 +149,12 @@ class Worker:
         self._upkeep = build_upkeep(settings, store, gateway.stability, meetings)
         self._upkeep.start()
         self._health = build_health(settings)
-        self._answers = build_answers(settings, store, self._upkeep, meetings, gateway)
+        folder = Path(self._boot.run_dir)
+        panorama = Panorama(self._board, self._index, folder, gateway.tracks)
+        self._panorama = panorama
+        self._answers = build_answers(
+            settings, store, self._upkeep, meetings, gateway, panorama.collect
+        )
         self._lanes = Lanes(settings.lane)
         metrics.FLUSHER.watch(self._lanes.counts, metrics.LANE_COUNTERS)
         metrics.BUILD_INFO.labels(VERSION, platform.python_version(), opus.version()).set(1)
@@ -200,6 +217,8 @@ class Worker:
                 await self._beats
         if self._listen_again:
             self._listen_again.cancel()
+        if self._panorama:
+            await self._panorama.stop()
         if self._gateway:
             await self._drain()
             if self._meetings:
@@ -207,6 +226,8 @@ class Worker:
             await self._gateway.stop()
         if self._deliveries:
             await self._deliveries.stop()
+        if self._guard:
+            await self._guard.stop()
         if self._router:
             await self._router.stop()
         if self._upkeep:
@@ -259,17 +280,11 @@ class Worker:
     async def answer(self, request: Request) -> HTTPResponse | None:
         """Answer a request, or make its connection a WebSocket; None: it has been answered."""
         if not _wants_websocket(request):
-            target = request.raw_url.decode("latin-1")
-            if self._answers is not None and self._answers.serves(target):
-                return await self._answers.answer(request, target)
-            if self._web.serves(target):
-                return self._web.answer(request, target)
-            accepted = request.headers.get("accept", "")
-            return await self._plain.answer(request.method, target, accepted)
+            return await self._entrance.plain(request) or await self._plainly(request)
         if fault := handshake_fault(request):
             metrics.UPGRADES_REFUSED.labels(str(fault.status)).inc()
             return fault
-        verdict = self._admit(request)
+        verdict = await self._admit(request)
         if isinstance(verdict, Refusal) or self._lanes is None:
             verdict = verdict if isinstance(verdict, Refusal) else Refusal(503, STOPPING)
             metrics.UPGRADES_REFUSED.labels(str(verdict.status)).inc()
@@ -282,6 +297,20 @@ class Worker:
             limits=verdict.limits,
             subprotocol=verdict.subprotocol,
         )
+
+    async def _plainly(self, request: Request) -> HTTPResponse | None:
+        target = request.raw_url.decode("latin-1")
+        if self._answers is not None and self._answers.serves(target):
+            return await self._answers.answer(request, target)
+        if self._web.serves(target):
+            return self._web.answer(request, target)
+        accepted = request.headers.get("accept", "")
+        return await self._plain.answer(request.method, target, accepted)
+
+    async def dress(self, request: Request, response: BaseHTTPResponse) -> HTTPResponse | None:
+        """Put the headers for browsers on an answer; None: it is the same."""
+        self._entrance.finish(request, response)
+        return None
 
     def readiness(self) -> Readiness:
         """Whether this worker, and with it the gateway, takes new work."""
@@ -311,17 +340,10 @@ class Worker:
         self._publish()
         return self._board.totals()
 
-    def _admit(self, request: Request) -> Acceptance | Refusal:
+    async def _admit(self, request: Request) -> Acceptance | Refusal:
         if self._draining or not self._gateway:
             return Refusal(503, STOPPING)
-        return self._gateway.upgrade(
-            UpgradeRequest(
-                path=request.path,
-                query=request.query_string,
-                headers=MappingProxyType(dict(reversed(list(request.headers.items())))),
-                subprotocols=tuple(offered_subprotocols(request.headers)),
-            )
-        )
+        return await self._entrance.upgrade(request, self._gateway)
 
     async def _keep_beating(self) -> None:
         """Show this worker on the board, flush metrics, give unused memory back, and measure how
@@ -333,6 +355,8 @@ class Worker:
             try:
                 self._publish()
                 self._take_share()
+                if self._panorama:
+                    self._panorama.beat()
                 if beat % FLUSH_EVERY_BEATS == 0:
                     metrics.FLUSHER.flush()
                     metrics.TASKS.set(len(asyncio.all_tasks()))

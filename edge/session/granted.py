@@ -5,19 +5,14 @@ from __future__ import annotations
 import msgspec
 
 from edge.session.attachment import Attachment
-from edge.session.dump import Dumps
 from edge.session.interface import (
-    Offer,
     Quota,
     Rights,
     SessionHost,
     SessionOutlet,
     SessionRequest,
 )
-from edge.session.ledger import Ledger
 from edge.session.live_track import LiveTrack
-from edge.session.settings import SessionSettings
-from edge.session.stability import Stability
 from edge.transport.interface import Close
 
 
@@ -30,38 +25,18 @@ class GrantedHost:
 
     def __init__(self, host: SessionHost) -> None:
         self._host = host
+        self.settings = host.settings
+        self.offer = host.offer
+        self.dumps = host.dumps
+        self.ledger = host.ledger
+        self.stability = host.stability
         self._quota: Quota | None = None
         self._session: str | None = None
-        self.rights = Rights(speak=False, listen=False, administer=False)
+        self.rights: Rights | None = Rights(speak=False, listen=False, administer=False)
 
     def grant(self, rights: Rights, quota: Quota, session: str | None) -> None:
         """``session``: the one that it may enter; None: any."""
         self.rights, self._quota, self._session = rights, quota, session
-
-    @property
-    def settings(self) -> SessionSettings:
-        """As the gateway has them."""
-        return self._host.settings
-
-    @property
-    def offer(self) -> Offer:
-        """As the gateway has it."""
-        return self._host.offer
-
-    @property
-    def dumps(self) -> Dumps:
-        """The gateway's."""
-        return self._host.dumps
-
-    @property
-    def ledger(self) -> Ledger:
-        """The gateway's."""
-        return self._host.ledger
-
-    @property
-    def stability(self) -> Stability:
-        """The gateway's."""
-        return self._host.stability
 
     def has_room(self, session_id: str | None, speaker: str | None = None) -> bool:
         """Whether such a connection can be taken."""
@@ -78,7 +53,7 @@ class GrantedHost:
     def attach(self, request: SessionRequest, outlet: SessionOutlet) -> Attachment | None:
         """As the gateway does, if the connection may speak there."""
         is_elsewhere = self._session is not None and request.session_id != self._session
-        if not self.rights.speak or is_elsewhere:
+        if self.rights is None or not self.rights.speak or is_elsewhere:
             return None
         return self._host.attach(msgspec.structs.replace(request, quota=self._quota), outlet)
 
