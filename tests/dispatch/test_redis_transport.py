@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,16 @@ from tests.session.store.support.valkey import Valkey
 async def redis(shared_valkey: Valkey) -> AsyncIterator[Redis]:
     async with Redis.from_url(shared_valkey.url) as client:
         yield client
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    """One node with all slots. It takes two seconds to serve them: long enough for other tests."""
+    node = Valkey(tmp_path_factory.mktemp("cluster"), "--cluster-enabled", "yes")
+    node.start()
+    node.client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+    yield node
+    node.kill()
 
 
 @pytest.fixture
@@ -157,29 +167,23 @@ async def arrived(url: str, prefix: str) -> list[Envelope]:
         await disconnect(client)
 
 
-async def test_a_cluster_carries_messages(tmp_path: Path, prefix: str) -> None:
-    node = Valkey(tmp_path, "--cluster-enabled", "yes")
-    node.start()
-    try:
-        node.client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-        url = f"redis+cluster://127.0.0.1:{node.port}"
-        async with RedisTransport(url, prefix, trim_every_s=0.0) as transport:
-            async with asyncio.timeout(20):
-                while True:
-                    try:
-                        await transport.send(envelopes("red", 3))
-                        break
-                    except Unreachable:
-                        await asyncio.sleep(0.05)
-            await asyncio.gather(*(transport.send(envelopes(f"s{n}", 3)) for n in range(20)))
-        assert len(await arrived(url, prefix)) == 63
-    finally:
-        node.kill()
-
-
 async def test_a_sentinel_tells_where_messages_go(tmp_path: Path, prefix: str) -> None:
     with pair(tmp_path) as (primary, _), sentinel(tmp_path / "sentinel", primary) as port:
         url = f"redis+sentinel://127.0.0.1:{port}/mymaster/0"
         async with RedisTransport(url, prefix) as transport:
             assert await transport.send(envelopes("red", 3)) == 3
         assert await arrived(url, prefix) == envelopes("red", 3)
+
+
+async def test_a_cluster_carries_messages(cluster: Valkey, prefix: str) -> None:
+    url = f"redis+cluster://127.0.0.1:{cluster.port}"
+    async with RedisTransport(url, prefix, trim_every_s=0.0) as transport:
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    await transport.send(envelopes("red", 3))
+                    break
+                except Unreachable:
+                    await asyncio.sleep(0.05)
+        await asyncio.gather(*(transport.send(envelopes(f"s{n}", 3)) for n in range(20)))
+    assert len(await arrived(url, prefix)) == 63

@@ -71,7 +71,7 @@ def by_session(heard: list[Heard]) -> dict[str, list[bytes]]:
 
 async def test_sessions_go_beside_each_other_and_each_in_order(target: Target) -> None:
     await target.start()
-    sessions = {name: envelopes(name, 20) for name in ("red", "a b/ü?", "x" * 200, "{}")}
+    sessions = {name: envelopes(name, 8) for name in ("red", "a b/ü?", "x" * 200, "{}")}
     async with target.transport(DEADLINE_S) as transport:
         await asyncio.gather(*(deliver(transport, waiting) for waiting in sessions.values()))
     heard = await target.heard()
