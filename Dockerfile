@@ -22,7 +22,9 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 COPY . ./
 RUN --mount=type=cache,target=/root/.cache/pip \
     wheel="$(tools/wheel.sh /tools /built)" \
-    && /tools/bin/python -m pip wheel --wheel-dir /wheels "${wheel}[embedded]" \
+    && /tools/bin/python -m pip wheel --wheel-dir /wheels --require-hashes \
+        --requirement requirements.lock \
+    && cp "$wheel" /wheels \
     && echo 'edgescribe[embedded]' >/wheels/requirements.txt
 
 FROM python:${PYTHON}-slim-bookworm AS runtime

@@ -15,8 +15,11 @@
 #   make kills       twenty workers killed while people talk
 #   make meeting-kills  twenty workers killed while meetings are recorded
 #   make dispatch-kills  targets and workers killed while 10,000 finals are dispatched
+#   make consumer-kills  twenty consumers killed while they empty a queue
 #   make fuzz        a million damaged inputs through the sanitized native decoders
 #   make lint        format, lint and type checks
+#   make lock        write requirements.lock, versions and hashes; LOCK_ARGS=--upgrade for newer ones
+#   make audit       look for known vulnerabilities in requirements.lock, where they can be asked for
 #   make docs        write docs/configuration.md from the settings, docs/endpoints.md from a gateway
 #   make html        the documents as a site in build/html
 #   make wheel       a wheel in dist/ that brings its own libopus
@@ -45,8 +48,9 @@ BENCH_ARGS ?=
 FUZZ_ARGS ?=
 FAULTS_ARGS ?=
 CHAOS_ARGS ?=
+LOCK_ARGS ?=
 
-.PHONY: help demo test bench bench-router bench-dispatch bench-load bench-meeting bench-store soak hostile faults chaos kills meeting-kills dispatch-kills fuzz lint docs html wheel test-wheel prove-image clean
+.PHONY: help demo test bench bench-router bench-dispatch bench-load bench-meeting bench-store soak hostile faults chaos kills meeting-kills dispatch-kills consumer-kills fuzz lint lock audit docs html wheel test-wheel prove-image clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -104,6 +108,9 @@ meeting-kills: $(STAMPS)/native
 dispatch-kills: $(STAMPS)/native
 	@$(RUN)/python -m tests.dispatch.kills $(CHAOS_ARGS)
 
+consumer-kills: $(STAMPS)/native
+	@$(RUN)/python -m tests.dispatch.consumer_kills $(CHAOS_ARGS)
+
 fuzz: $(STAMPS)/native
 	@tools/fuzz.sh $(abspath $(RUN)/python) $(FUZZ_ARGS)
 
@@ -113,6 +120,12 @@ lint: $(STAMPS)/native
 	$(RUN)/mypy
 	$(RUN)/hadolint Dockerfile
 	$(RUN)/shellcheck .ci/run tools/*.sh
+
+lock: $(STAMPS)/python
+	@tools/lock.sh $(RUN)/python $(LOCK_ARGS)
+
+audit: $(STAMPS)/python
+	@tools/audit.sh $(RUN)/python
 
 docs: $(STAMPS)/native
 	@$(RUN)/edgescribe config --reference > docs/configuration.md

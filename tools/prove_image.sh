@@ -95,7 +95,9 @@ chmod 755 "$work"
 mkdir "$work/tmp" "$work/data"
 pip=("$builder" -m pip --disable-pip-version-check -qq)
 echo "collecting wheels"
-"${pip[@]}" wheel --wheel-dir "$work/wheels" "${wheel}[embedded]"
+"${pip[@]}" wheel --wheel-dir "$work/wheels" --require-hashes \
+    --requirement "$(dirname "$here")/../requirements.lock"
+cp "$wheel" "$work/wheels"
 echo "installing them into an empty environment"
 "$python" -m venv --without-pip "$work/environment"
 "${pip[@]}" --python "$work/environment/bin/python" install --no-index \
