@@ -8,6 +8,7 @@ import hmac
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from urllib.parse import unquote
 
 import msgspec
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -129,7 +130,7 @@ class Reception:
             return refusal(408, f"no whole request within {self._limits.request_within_s:g} s")
         if not self._is_signed(request, bytes(body)):
             return refusal(401, f"{HEADER} does not sign this body, or not now")
-        name = request.headers.get("Idempotency-Key", "")
+        name = unquote(request.headers.get("Idempotency-Key", ""))
         if len(name) > MAX_NAME:
             return refusal(400, f"Idempotency-Key is longer than {MAX_NAME} characters")
         attempt = request.headers.get("X-Attempt", "")
