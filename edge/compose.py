@@ -54,9 +54,15 @@ def build_recognizers(settings: Settings, boot: Boot) -> Recognizers:
     return Recognizers(recognizer_config(settings, boot.embedded_socket))
 
 
-def build_meetings(settings: Settings, store: SessionStore, recognizers: Recognizers) -> Meetings:
+def build_meetings(
+    settings: Settings,
+    store: SessionStore,
+    recognizers: Recognizers,
+    deliveries: Deliveries | None = None,
+) -> Meetings:
     """One worker's meetings, not yet started; raises ``SettingError``."""
     config = recognizer_config(settings)
+    dispatches = deliveries if settings.session.use_dispatcher else None
     return Meetings(
         settings.meeting,
         store,
@@ -64,6 +70,7 @@ def build_meetings(settings: Settings, store: SessionStore, recognizers: Recogni
         recognition=Offered(settings).recognition,
         choices=recognizers.choices,
         model_of=lambda name: model(name, config),
+        posted=dispatches.wake if dispatches else None,
     )
 
 

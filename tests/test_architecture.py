@@ -57,6 +57,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         *COMMON,
     ),
     "edge.meeting": (
+        "dispatch.messages",
         "edge.asr.batch",
         "edge.asr.breaker",
         "edge.asr.interface",
@@ -84,6 +85,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "edge.server.board",
         "edge.session.entries",
         "edge.session.names",
+        "edge.session.overview",
         "edge.session.stability",
         "edge.session.store.interface",
         "edge.session.store.presence",
@@ -103,6 +105,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "edge.meeting.meetings",
         "edge.metrics",
         "edge.session.gateway",
+        "edge.session.overview",
         "edge.session.store.interface",
         "edge.session.upkeep",
         "edge.settings",

@@ -151,6 +151,7 @@ class DeepgramReceiver(Caller):
             language=who.language,
             labels=self._query.labels,
             mip_opt_out=self._query.mip_opt_out,
+            use_dispatcher=who.use_dispatcher,
         )
         self.watch(IDLE_S)
         if not self.attach(request, is_named=who.session is not None):

@@ -238,6 +238,7 @@ class RealtimeReceiver(Caller):
                 speaker=self._who.speaker,
                 provider=_provider(self._host, self._who.provider or self._terms.model),
                 language=self._terms.language or self._who.language,
+                use_dispatcher=self._who.use_dispatcher,
             ),
             is_named=self._who.session is not None,
         )

@@ -50,9 +50,11 @@ class Meetings:
         recognition: Callable[[str], Recognition],
         choices: Callable[[str], Sequence[Recognizer]],
         model_of: Callable[[str], str],
+        posted: Callable[[], None] | None = None,
     ) -> None:
         """``recognition``, ``choices`` and ``model_of`` know what can be done with a recognizer,
-        by its name. Raises ``SettingError``."""
+        by its name. With ``posted`` what windows say goes to the dispatcher, and it is told that
+        something waits. Raises ``SettingError``."""
         self.settings = settings
         self.objects = objects
         self.book = Book(store)
@@ -61,7 +63,9 @@ class Meetings:
         self.standings = Standings(store, self.views, recognition)
         self.inference = Inference(settings)
         self.speakers = Speakers(self.book, store, objects, self.inference)
-        self.windows = Windows(store, objects, self.views, settings, choices, model_of, self.said)
+        self.windows = Windows(
+            store, objects, self.views, settings, choices, model_of, self.said, posted
+        )
         self.finalizer = Finalizer(
             store, objects, self.standings, self.windows, settings, settled=self.settled
         )

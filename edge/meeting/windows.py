@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
+from dispatch.messages import transcription
 from edge.asr.batch import Recognized, recognize
 from edge.asr.interface import Recognizer
 from edge.errors import HistoryLost, ObjectError, RecognizerError, StaleFence, StoreError
@@ -94,9 +95,11 @@ class Windows:
         choices: Callable[[str], Sequence[Recognizer]],
         model_of: Callable[[str], str],
         said: Said,
+        posted: Callable[[], None] | None = None,
     ) -> None:
         """``choices`` gives the recognizers of a provider (empty: any), best first, and raises
-        ``KeyError`` for one that is not there; ``model_of`` their models by their own names."""
+        ``KeyError`` for one that is not there; ``model_of`` their models by their own names.
+        With ``posted`` utterances go to the dispatcher, and it is told that one waits."""
         self._store = store
         self._objects = objects
         self._book = Book(store)
@@ -105,6 +108,7 @@ class Windows:
         self._choices = choices
         self._model_of = model_of
         self._said = said
+        self._posted = posted
         self._at_once = asyncio.Semaphore(AT_ONCE)
         self._deadline_s = settings.asr_timeout_ms / 1000 or LEAST_DEADLINE_S
         self._running: dict[tuple[str, Role], asyncio.Task[None]] = {}
@@ -302,17 +306,26 @@ class Windows:
     async def _append(self, run: _Run, held: lease.Lease, final: FinalEntry) -> bool:
         """Store an utterance; False when the work is another's by now."""
         drafts = [Draft("final", encode_entry(final))]
+        message = self._message(run, final) if self._posted else None
+        outbox = [] if message is None else [(0, message)]
         while True:
             try:
                 if run.grant is None:
                     run.grant = await self._store.open_track(run.session, run.role + WINDOWS)
                     if not await held.renew():
                         return False
-                await self._store.append(run.grant, drafts)
+                await self._store.append(run.grant, drafts, outbox)
+                if outbox and self._posted:
+                    self._posted()
                 return True
             except (StaleFence, HistoryLost):
                 # Somebody took the role's place live, or took this work over: the lease tells.
                 run.grant = None
+
+    def _message(self, run: _Run, final: FinalEntry) -> bytes | None:
+        return transcription(
+            run.session, run.role, [final.text], final.timestamp_unix_ms, final.language
+        )
 
 
 class _Run:
