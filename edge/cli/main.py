@@ -71,6 +71,11 @@ COMMANDS = (
         "edgescribe dispatcher --source redis --sink jsonl --path finals.jsonl",
     ),
     Command(
+        "keys",
+        "make, list and take back keys of a gateway",
+        "edgescribe keys add bridge --scopes ingest",
+    ),
+    Command(
         "services",
         "list, register, replace or remove services of the router",
         "edgescribe services replace db http://10.0.0.7:9000 --tag blue",

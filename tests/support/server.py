@@ -125,7 +125,9 @@ class Server:
         ):
             self.process = subprocess.Popen(
                 command,
-                env=clean_environment({**environment, "TMPDIR": str(self.temporary)}),
+                env=clean_environment(
+                    {"EDGESCRIBE_INSECURE": "true", **environment, "TMPDIR": str(self.temporary)}
+                ),
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
