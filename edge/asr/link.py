@@ -185,6 +185,16 @@ class Link:
         """Audio time up to which the stream has been given audio."""
         return self._feed.delivered_ms if self._feed is not None else 0.0
 
+    @property
+    def is_live(self) -> bool:
+        """Whether new audio goes to the stream by itself."""
+        return self._live
+
+    @property
+    def unsent_ms(self) -> float:
+        """Audio that the stream has and its service has not."""
+        return self._stream.backlog_ms if self._stream is not None else 0.0
+
     def audio_ms(self, stream_ms: float) -> float:
         """The track's audio time of a moment of the stream."""
         return self._feed.audio_ms(stream_ms) if self._feed is not None else stream_ms

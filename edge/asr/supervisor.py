@@ -20,12 +20,13 @@ from edge.asr.interface import EngineMessage, Final, Interim, Recognizer, Stream
 from edge.asr.link import WARM_UP_MS, Link
 from edge.asr.observer import NoObserver, RecognizerObserver
 from edge.asr.settings import SupervisorSettings
+from edge.asr.standing import Activity, Standing
 from edge.asr.teller import Teller, TranscriptListener
 from edge.audio.track import AudioTrack
 from edge.errors import RecognizerClosed, RecognizerError, RecognizerRefused
 from edge.logs import Repeats, get_logger
 
-__all__ = ["Supervisor", "SupervisorSettings", "TranscriptListener"]
+__all__ = ["Activity", "Standing", "Supervisor", "SupervisorSettings", "TranscriptListener"]
 
 _log = get_logger("edge.asr.supervisor")
 
@@ -107,6 +108,26 @@ class Supervisor:
         self._context = context
         if self._link is not None:
             self._tell_context(self._link)
+
+    def standing(self) -> Standing:
+        """What it does just now."""
+        link, end_ms = self._link, self._track.end_ms
+        return Standing(
+            activity=self._activity(link),
+            provider=self._choice.recognizer.name if self._choice else "",
+            backlog_ms=max(0.0, end_ms - (link.position_ms if link else self._teller.mark_ms)),
+            unsent_ms=link.unsent_ms if link else 0.0,
+            unsettled_ms=max(0.0, end_ms - self._teller.mark_ms),
+        )
+
+    def _activity(self, link: Link | None) -> Activity:
+        if self._finish_by_s is not None:
+            return "finishing"
+        if self._idle:
+            return "idle"
+        if link is None:
+            return "connecting"
+        return "live" if link.is_live else "catching_up"
 
     async def finish(self, deadline_s: float) -> None:
         """End the track: flush its audio, wait for the last finals, close.

@@ -30,6 +30,8 @@ class Row(ctypes.Structure):
         ("tracks", ctypes.c_int64),
         ("draining", ctypes.c_int64),
         ("load", ctypes.c_int64),
+        ("asked_s", ctypes.c_double),
+        ("told_s", ctypes.c_double),
     )
 
 
@@ -92,6 +94,26 @@ class WorkerBoard:
             for other in range(len(self.rows))
             if other != worker and self.is_alive(other) and not self.rows[other].draining
         ]
+
+    def ask(self, worker: int, at_s: float) -> None:
+        """This worker wants to know, from now (``time.monotonic()``), what all tracks do."""
+        self.rows[worker].asked_s = at_s
+
+    def asked_s(self) -> float:
+        """When a worker asked last; 0 if none has."""
+        return max(float(row.asked_s) for row in self.rows)
+
+    def tell(self, worker: int, asked_s: float) -> None:
+        """This worker has told what its tracks do, to who asked then."""
+        self.rows[worker].told_s = asked_s
+
+    def told_s(self, worker: int) -> float:
+        """The latest question that a worker has answered."""
+        return float(self.rows[worker].told_s)
+
+    def living(self) -> list[int]:
+        """The workers that are alive."""
+        return [worker for worker in range(len(self.rows)) if self.is_alive(worker)]
 
     def clear(self, worker: int) -> None:
         """Take a worker off the board."""

@@ -13,5 +13,7 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     parent: int
     """Process id of the main process."""
+    run_dir: str
+    """A folder for what lives as long as this run."""
     embedded_socket: str
     """Where the inference process of the embedded recognizer listens."""

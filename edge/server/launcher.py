@@ -93,6 +93,7 @@ def _run(
     boot = Boot(
         settings=settings,
         parent=os.getpid(),
+        run_dir=str(run_dir),
         embedded_socket=str(run_dir / "inference.sock"),
     )
     recognizers = survey(recognizer_config(settings, boot.embedded_socket))

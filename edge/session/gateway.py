@@ -42,6 +42,7 @@ from edge.session.ledger import Ledger
 from edge.session.live_track import LiveTrack
 from edge.session.meters import Meters
 from edge.session.metronome import Metronome
+from edge.session.overview import TrackView, overview
 from edge.session.playout import Playout
 from edge.session.sessions import Sessions
 from edge.session.settings import SessionSettings
@@ -179,6 +180,10 @@ class Gateway:
     def counts(self) -> Counts:
         """What this worker carries."""
         return Counts(self._sessions.active, self._sessions.detached, self._tracks)
+
+    def tracks(self) -> list[TrackView]:
+        """What each of its tracks does just now."""
+        return overview(self._metronome.members)
 
     def has_room(self, session_id: str | None, speaker: str | None = None) -> bool:
         """Whether such a connection can be taken; coming back takes no room."""

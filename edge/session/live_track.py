@@ -63,6 +63,11 @@ class LiveTrack:
         return self._session.repeats
 
     @property
+    def session_name(self) -> str:
+        """Of its session, in the store."""
+        return self._session.name
+
+    @property
     def session_span(self) -> Span:
         """Of its session."""
         return self._session.span

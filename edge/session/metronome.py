@@ -47,6 +47,11 @@ class Metronome:
         self._orders.pop(key, None)
         self._ticks.pop(key, None)
 
+    @property
+    def members(self) -> tuple[object, ...]:
+        """The keys of its members."""
+        return tuple(self._orders)
+
     def stop(self) -> None:
         """Let all members go and cancel the timer."""
         self._orders.clear()
