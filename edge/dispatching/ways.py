@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from dispatch.interface import Transport
 from dispatch.transports.binding import BindingTransport
 from edge.dispatching.settings import DispatchSettings
-from edge.errors import SettingError
+from edge.errors import MissingDependency, SettingError
 
 QUEUE_FILE = "dispatch-queue.db"
 
@@ -27,6 +27,8 @@ class Surroundings(msgspec.Struct, frozen=True):
     data_dir: Path
     lookup: Lookup | None = None
     """None while the router is off."""
+    durability: Literal["normal", "full"] = "normal"
+    """That of the session store: what it keeps the queue keeps."""
 
 
 Build = Callable[[DispatchSettings, Surroundings], Transport]
@@ -44,16 +46,26 @@ def _sqs(settings: DispatchSettings, around: Surroundings) -> Transport:
 
 
 def _redis(settings: DispatchSettings, around: Surroundings) -> Transport:
-    from dispatch.transports.redis import RedisTransport
-
-    return RedisTransport(settings.dispatch_redis_url, deadline_s=settings.dispatch_deadline_s)
+    try:
+        from dispatch.transports.redis import RedisTransport
+    except ImportError as error:
+        raise MissingDependency("redis", "redis") from error
+    try:
+        return RedisTransport(settings.dispatch_redis_url, deadline_s=settings.dispatch_deadline_s)
+    except ValueError as error:
+        raise SettingError("dispatch_redis_url", "***", str(error)) from None
 
 
 def _local(settings: DispatchSettings, around: Surroundings) -> Transport:
     from dispatch.local_queue import LocalQueue
     from dispatch.transports.local import LocalTransport
 
-    return LocalTransport(LocalQueue(around.data_dir / QUEUE_FILE))
+    queue = LocalQueue(
+        around.data_dir / QUEUE_FILE,
+        durability=around.durability,
+        deadline_s=settings.dispatch_deadline_s,
+    )
+    return LocalTransport(queue)
 
 
 def _binding(settings: DispatchSettings, around: Surroundings) -> Transport:
