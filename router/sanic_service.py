@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 
 from sanic import Blueprint, HTTPResponse, Request, Sanic
@@ -53,6 +54,7 @@ class SanicService(Service):
                 app.signalize(allow_fail_builtin=False)
                 app.finalize()
             _leave_failures(app)
+            _contain_sockets(app)
             app.state.is_started = app.state.is_running = True
             await self._announce("server.init.before")
             await self._announce("server.init.after")
@@ -110,6 +112,33 @@ def _released(app: Sanic[Any, Any]) -> bool:
         return False
     del _uses[app]
     return True
+
+
+def _contain_sockets(app: Sanic[Any, Any]) -> None:
+    """Handlers of WebSockets have tasks of their own, in which ``SystemExit`` ends the event loop.
+
+    Make it an error like any other.
+    """
+    for route in app.router.routes:
+        handler = route.handler
+        if not isinstance(handler, partial) or not hasattr(handler, "is_websocket"):
+            continue
+        inner, *others = handler.args
+        if not hasattr(inner, "is_contained"):
+            contained = partial(handler.func, _contained(inner), *others, **handler.keywords)
+            vars(contained).update(vars(handler))
+            route.handler = contained
+
+
+def _contained(handler: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    async def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return await handler(*args, **kwargs)
+        except SystemExit as error:
+            raise ServiceFailed(f"the service wants to end the process: {error}") from error
+
+    run.is_contained = True  # type: ignore[attr-defined]
+    return run
 
 
 def _leave_failures(app: Sanic[Any, Any]) -> None:

@@ -12,7 +12,7 @@ from tests.router.support.neighbours import (
     results_ms,
 )
 
-WORDS = 25
+WORDS = 12
 MOVED_MS = 60.0
 """By so much the 99th percentile may move here, where other tests run as well."""
 ATTEMPTS = 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -155,6 +156,30 @@ async def test_an_asgi_service_may_refuse_or_fail() -> None:
             with pytest.raises(ConnectionClosed):
                 await ws.recv()
             assert ws.close_code == 1011
+
+
+@pytest.mark.parametrize("kind", ["sanic", "asgi"])
+async def test_a_socket_that_wants_to_end_the_process_ends_itself(kind: str) -> None:
+    app: Sanic[Any, Any] = Sanic(named("exits"), configure_logging=False)
+
+    @app.websocket("/echo")
+    async def leave(request: Request, ws: Websocket) -> None:
+        sys.exit("enough")
+
+    async def exits(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "websocket"
+        await send({"type": "websocket.accept"})
+        sys.exit("enough")
+
+    namespace = Namespace("production")
+    namespace.register("db", app if kind == "sanic" else exits)
+    namespace.register("auth", asgi_service("auth"))
+    async with serving(namespace) as port:
+        async with socket(port) as ws:
+            with pytest.raises(ConnectionClosed):
+                await ws.recv()
+        async with connected(port) as client:
+            assert (await client.ask("auth.do")).status == 200
 
 
 async def test_a_client_that_reads_nothing_stops_the_echo() -> None:
