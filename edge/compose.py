@@ -13,7 +13,8 @@ from edge.api.routes import endpoints
 from edge.api.tracks import TracksOfWorker, tracks_endpoint
 from edge.api.transcriptions import transcription_endpoint
 from edge.asr.registry import RecognizerConfig, Recognizers, model, resolve, survey
-from edge.auth.guard import Guard, is_configured
+from edge.auth.exposure import is_configured
+from edge.auth.guard import Guard
 from edge.dispatching.deliveries import Deliveries
 from edge.dispatching.ways import Lookup, Surroundings, build_way
 from edge.ingest.counts import IngestCounts
@@ -177,7 +178,7 @@ def build_deliveries(
 
     ``lookup`` finds services of the router by name. Raises ``SettingError``.
     """
-    around = Surroundings(settings.server.data_dir, lookup)
+    around = Surroundings(settings.server.data_dir, lookup, settings.store.durability)
     transport = build_way(settings.dispatch, around)
     return None if transport is None else Deliveries(settings.dispatch, store, transport)
 

@@ -5,11 +5,27 @@ from __future__ import annotations
 from ipaddress import ip_address
 from pathlib import Path
 
-from edge.auth.guard import is_configured
+from edge.auth.keys import Keys
 from edge.auth.settings import AuthSettings
+from edge.auth.tokens import Tokens
 from edge.errors import SettingError
 
 OWN = "localhost"
+KEYS_FILE = "keys.json"
+
+
+def keys_path(settings: AuthSettings, data_dir: Path) -> Path:
+    """Where the keys of a gateway are."""
+    return settings.keys_file or data_dir / KEYS_FILE
+
+
+def is_configured(settings: AuthSettings, data_dir: Path) -> bool:
+    """Whether anybody has to show anything; raises ``SettingError``."""
+    return (
+        bool(settings.room_secret)
+        or Tokens(settings).any
+        or Keys(keys_path(settings, data_dir), settings.api_keys).any
+    )
 
 
 def is_own_machine(host: str) -> bool:

@@ -16,6 +16,7 @@ import msgspec
 from prometheus_client import Counter
 
 from edge.auth.credentials import Presented, presented
+from edge.auth.exposure import keys_path
 from edge.auth.grants import Allowance, Denied, Grant, forbidden, unknown
 from edge.auth.keys import Keys
 from edge.auth.quota import Meter, Quotas
@@ -25,7 +26,6 @@ from edge.auth.settings import AuthSettings
 from edge.auth.tokens import Tokens
 from edge.session.store.interface import SessionStore
 
-KEYS_FILE = "keys.json"
 MINUTE_S = 60.0
 MOST_REMEMBERED = 10_000
 LONGEST_IN_QUERY_S = 3600.0
@@ -187,17 +187,3 @@ class Guard:
         self._failures.move_to_end(address)
         if len(self._failures) > MOST_REMEMBERED:
             self._failures.popitem(last=False)
-
-
-def keys_path(settings: AuthSettings, data_dir: Path) -> Path:
-    """Where the keys of a gateway are."""
-    return settings.keys_file or data_dir / KEYS_FILE
-
-
-def is_configured(settings: AuthSettings, data_dir: Path) -> bool:
-    """Whether anybody has to show anything; raises ``SettingError``."""
-    return (
-        bool(settings.room_secret)
-        or Tokens(settings).any
-        or Keys(keys_path(settings, data_dir), settings.api_keys).any
-    )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import time
 
+from edge.auth.exposure import keys_path
 from edge.auth.grants import Allowance, parse_scopes
-from edge.auth.guard import keys_path
 from edge.auth.keys import StoredKey, new_key, read, write
 from edge.auth.rooms import room_token
 from edge.cli.arguments import add_settings, load_settings, number
