@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
 import shutil
 import subprocess
@@ -37,17 +38,13 @@ def foreign_python(cache: pytest.Cache, name: str, requirements: Sequence[str]) 
     digest = hashlib.sha256("\n".join((sys.version, *requirements)).encode()).hexdigest()[:12]
     folder = Path(cache.mkdir(f"environment-{name}")) / digest
     python, complete = folder / "bin" / "python", folder / "complete"
-    if complete.exists() and python.exists():
-        return python
-    shutil.rmtree(folder, ignore_errors=True)
-    uv = shutil.which("uv")
-    if uv:
-        _run(name, [uv, "venv", "--quiet", "--python", sys.executable, str(folder)])
-        _run(name, [uv, "pip", "install", "--quiet", "--python", str(python), *requirements])
-    else:
-        _run(name, [sys.executable, "-m", "venv", str(folder)])
-        _run(name, [str(python), "-m", "pip", "install", "--quiet", *requirements])
-    complete.touch()
+    with folder.with_suffix(".lock").open("w") as lock:
+        # Files of tests that run side by side may want the same one.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (complete.exists() and python.exists()):
+            shutil.rmtree(folder, ignore_errors=True)
+            _build(name, folder, python, requirements)
+            complete.touch()
     return python
 
 
@@ -62,6 +59,16 @@ async def output_of(*command: str, stdin: bytes = b"") -> str:
     output, errors = await asyncio.wait_for(process.communicate(stdin), 60)
     assert process.returncode == 0, errors.decode()
     return output.decode()
+
+
+def _build(name: str, folder: Path, python: Path, requirements: Sequence[str]) -> None:
+    uv = shutil.which("uv")
+    if uv:
+        _run(name, [uv, "venv", "--quiet", "--python", sys.executable, str(folder)])
+        _run(name, [uv, "pip", "install", "--quiet", "--python", str(python), *requirements])
+    else:
+        _run(name, [sys.executable, "-m", "venv", str(folder)])
+        _run(name, [str(python), "-m", "pip", "install", "--quiet", *requirements])
 
 
 def _run(name: str, command: list[str]) -> None:
