@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from urllib.parse import parse_qsl, quote, unquote
+from urllib.parse import parse_qsl, quote, unquote, unquote_plus
 
 import msgspec
 
@@ -49,7 +49,9 @@ def presented(
 
 
 def _of(text: str, *, is_in_query: bool = False) -> Presented:
-    return Presented(text if len(text) <= MAX_CHARACTERS else "", is_in_query)
+    # Bytes that are no UTF-8 come as surrogates, which are not printable.
+    is_one = len(text) <= MAX_CHARACTERS and text.isprintable()
+    return Presented(text if is_one else "", is_in_query)
 
 
 def _in_subprotocols(offered: Sequence[str]) -> str:
@@ -72,9 +74,8 @@ def without_credentials(offered: Sequence[str]) -> tuple[str, ...]:
 
 def query_without_credentials(query: str) -> str:
     """The query as it came, but for parameters that are credentials."""
-    if not any(f"{name}=" in query for name in IN_QUERY):
-        return query
-    return "&".join(part for part in query.split("&") if part.partition("=")[0] not in IN_QUERY)
+    parts = query.split("&")
+    return "&".join(part for part in parts if unquote_plus(part.partition("=")[0]) not in IN_QUERY)
 
 
 def key_protocol(key: str) -> str:

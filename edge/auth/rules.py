@@ -92,5 +92,6 @@ def need_of_socket(path: str, query: str, followed: Collection[str]) -> Need:
         name = path[len(RECORDERS) :].partition("/")[0]
         return Need(scopes, unquote(name, errors="replace"), True)
     values = dict(reversed(parse_qsl(query, keep_blank_values=True))) if query else {}
-    session = next((values[name] for name in SESSION_NAMES if values.get(name)), None)
-    return Need(scopes, session, True)
+    named = {values[name] for name in SESSION_NAMES if values.get(name)}
+    # Which of two names counts is the protocol's choice, so that a credential for one is for none.
+    return Need(scopes, named.pop() if len(named) == 1 else None, len(named) < 2)

@@ -32,6 +32,8 @@ DEADLINE_S = 5.0
 MAX_SET_BYTES = 256 * 1024
 SHORTEST_SECRET = 32
 PUBLIC = ("RS256", "ES256")
+UNREADABLE = (AttributeError, OverflowError, RecursionError, TypeError, ValueError)
+"""What PyJWT raises beside its own for JSON of another shape and keys of another kind."""
 ROLES: dict[str, frozenset[str]] = {
     "listener": frozenset(("read",)),
     "speaker": USUAL,
@@ -95,7 +97,7 @@ class Tokens:
                 },
             )
             return _grant(msgspec.convert(claims, Claims, strict=False), text)
-        except (jwt.InvalidTokenError, msgspec.ValidationError, ValueError):
+        except (jwt.PyJWTError, msgspec.ValidationError, *UNREADABLE):
             return None
 
     async def _key(self, header: dict[str, Any]) -> tuple[Any, str]:
@@ -180,9 +182,13 @@ class KeySet:
                 client.get(self._url, allow_redirects=False) as answer,
             ):
                 answer.raise_for_status()
-                body = await answer.content.read(MAX_SET_BYTES)
+                body = bytearray()
+                async for part in answer.content.iter_any():
+                    body += part
+                    if len(body) > MAX_SET_BYTES:
+                        raise ValueError(f"a key set has at most {MAX_SET_BYTES} bytes")
             found = jwt.PyJWKSet.from_json(body.decode())
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, jwt.PyJWTError) as error:
+        except (aiohttp.ClientError, OSError, jwt.PyJWTError, *UNREADABLE) as error:
             self._repeats.note("the key set cannot be read", "error", reason=type(error).__name__)
             return
         self._keys = {key.key_id or "": key for key in found.keys}
