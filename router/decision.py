@@ -15,7 +15,7 @@ import msgspec
 from router import answers
 from router.answers import Answer
 from router.errors import ConfigurationError
-from router.hosts import CACHED_HOSTS, forwarded_host, normalise_host
+from router.hosts import CACHED_HOSTS, MAX_CACHED, forwarded_host, normalise_host
 from router.paths import split_target
 from router.table import Naming, ServiceTable, TableSettings, suffix_chooser
 
@@ -146,10 +146,11 @@ class Decider(Generic[ServiceT]):
     def decide_plain(self, host: str, target: str) -> Decision[ServiceT] | None:
         """The same, sooner, for one Host field, no trusted proxy and a method but ``CONNECT``.
 
-        None when the target has to be normalised first.
+        None when the target has to be normalised first, or the host is longer than any.
         """
         if (
-            not target.startswith("/")
+            len(host) > MAX_CACHED
+            or not target.startswith("/")
             or "/." in target
             or "%2" in target
             or "#" in target
@@ -197,7 +198,9 @@ class Decider(Generic[ServiceT]):
         if self._trusted and self._trusts(head.peer):
             told = forwarded_host(head.x_forwarded_host, head.forwarded)
             host = host if told is None else told
-        return self._nowhere if host is None else self._locate(host)
+        if host is None:
+            return self._nowhere
+        return self._locate(host) if len(host) <= MAX_CACHED else self._located(host)
 
     def _located(self, authority: str) -> _Place | None:
         """Where a host leads, as written; ``_locate`` keeps the last ones."""

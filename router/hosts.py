@@ -16,18 +16,23 @@ MAX_NAME = 253
 MAX_LABEL = 63
 MAX_PORT = 65535
 CACHED_HOSTS = 4096
+MAX_CACHED = 512
+"""Characters; nobody fills a cache with longer ones."""
 
 _REG_NAME = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=]+")
 _PORT = re.compile(r"0*([0-9]{0,5})")
 _FORWARDED_HOST = re.compile(r'(?:^|;)\s*host=(?:"((?:[^"\\]|\\.)*)"|([^\s";,]*))', re.I)
 
 
-@lru_cache(maxsize=CACHED_HOSTS)
 def normalise_host(authority: str) -> str | None:
     """The host of ``uri-host [":" [port]]``: lower case, A-labels, no port, no final dot.
 
     IPv6 literals are compressed and keep their brackets. None when it is not a valid one.
     """
+    return _normalised(authority) if len(authority) <= MAX_CACHED else _normalise(authority)
+
+
+def _normalise(authority: str) -> str | None:
     if authority.startswith("["):
         literal, bracket, rest = authority[1:].partition("]")
         if not bracket or (rest and rest[0] != ":") or not _is_port(rest[1:]):
@@ -46,6 +51,9 @@ def normalise_host(authority: str) -> str | None:
     if any(not 0 < len(label) <= MAX_LABEL for label in host.split(".")):
         return None
     return host
+
+
+_normalised = lru_cache(CACHED_HOSTS)(_normalise)
 
 
 def forwarded_host(x_forwarded_host: str | None, forwarded: str | None) -> str | None:

@@ -229,3 +229,11 @@ def test_w14_any_host_and_path_is_decided(
     settings = DecisionSettings(table=TableSettings(profile=profile))  # type: ignore[arg-type]
     outcome, _ = ask(host, "/" + target, settings=settings, version=version)
     assert outcome in ("ok", "not_found", "not_deployed", "bad_request")
+
+
+def test_a_host_that_is_long_for_its_port_is_read_and_not_kept() -> None:
+    host = "db.do:" + "0" * 5000 + "80"
+    assert normalise_host(host) == "db.do"
+    assert ask(host) == ("ok", "db")
+    decider = Decider({"production": Shelf(["db"])}, DecisionSettings())
+    assert decider.decide_plain(host, "/") is None
