@@ -82,8 +82,8 @@ class Answers:
             endpoint, call = self._endpoints.find(request.method, target, request.headers)
             async with self._bodies.read(request, endpoint.max_body_bytes) as text:
                 _notice_hangups(request)
-                kind = request.headers.get("content-type", "")
-                answer = await self._within(endpoint, _with_body(endpoint, call, text, kind))
+                call = _with_body(endpoint, call, text, request)
+                answer = await self._within(endpoint, call)
             if isinstance(answer, Streamed):
                 return await self._stream(request, answer)
         except ApiError as error:
@@ -193,12 +193,14 @@ def _stopping() -> ApiError:
 
 
 def _with_body(
-    endpoint: Endpoint[Any, Any], call: Call[Any, Any], text: bytes, content_type: str
+    endpoint: Endpoint[Any, Any], call: Call[Any, Any], text: bytes, request: Request
 ) -> Call[Any, Any]:
     if endpoint.body is NoneType:
         return call
     if endpoint.media_type != JSON_BODY:
-        return msgspec.structs.replace(call, text=text, content_type=content_type)
+        kind = request.headers.get("content-type", "")
+        quota = getattr(request.ctx, "quota", None)
+        return msgspec.structs.replace(call, text=text, content_type=kind, quota=quota)
     body = parse_body(text, endpoint.body)
     return msgspec.structs.replace(call, body=body, text=text)
 

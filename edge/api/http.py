@@ -80,6 +80,8 @@ class Call(msgspec.Struct, Generic[Query, Body], frozen=True, kw_only=True):
     """None for endpoints that take none, whatever was sent."""
     text: bytes = b""
     """The body as it was sent."""
+    quota: Any = None
+    """What audio of the request counts against; None where nobody has to show anything."""
     content_type: str = ""
     """What the body is said to be; of endpoints that take another one than JSON."""
 

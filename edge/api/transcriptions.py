@@ -36,6 +36,7 @@ from edge.ingest.file import (
     Refused,
     Spoken,
     UnusableFile,
+    UsedUp,
 )
 from edge.ingest.words import spread
 
@@ -122,7 +123,7 @@ def transcription_endpoint(listener: FileListener) -> Endpoint[Any, Any]:
         media_type=MEDIA_TYPE,
         max_body_bytes=MAX_BODY_BYTES,
         answer=(Transcription, VerboseTranscription),
-        errors=(502,),
+        errors=(429, 502),
         deadline_s=LONGEST_DEADLINE_S,
         reshape=in_their_form,
         handle=Transcriptions(listener).create,
@@ -147,7 +148,9 @@ class Transcriptions:
             told = f"The model '{asked.model[:80]}' does not exist; recognizers here: {able}"
             details = Details(message=told, param="model", code="model_not_found")
             raise TranscriptionError(404, details) from None
-        ask = FileAsk(session=asked.session, provider=provider, language=asked.language)
+        ask = FileAsk(
+            session=asked.session, provider=provider, language=asked.language, quota=call.quota
+        )
         if asked.speaker is not None:
             ask = msgspec.structs.replace(ask, speaker=asked.speaker)
         headers = {"X-Edgescribe-Ignored": ", ".join(asked.ignored)} if asked.ignored else {}
@@ -176,6 +179,9 @@ def _refused(asked: Asked, problem: UnusableFile | NotHeard) -> TranscriptionErr
             return wrong(str(problem), "language", "recognizer_refused")
         details = Details(message=str(problem), type="server_error", code="recognizer_refused")
         return TranscriptionError(502, details)
+    if isinstance(problem, UsedUp):
+        kind = "insufficient_quota"
+        return TranscriptionError(429, Details(message=str(problem), type=kind, code=kind))
     details = Details(message=str(problem), type="server_error", code="overloaded")
     return TranscriptionError(503, details, {"Retry-After": "5"})
 

@@ -23,7 +23,7 @@ from edge.ingest.voice import PIECE_BYTES, expanded
 from edge.ingest.wav_header import BadWav, is_wav, read_header
 from edge.logs import Repeats, get_logger
 from edge.session.attachment import Attachment
-from edge.session.interface import SessionHost, SessionRequest, SpokenLine, TagFailure
+from edge.session.interface import Quota, SessionHost, SessionRequest, SpokenLine, TagFailure
 from edge.transport.interface import Close
 
 PIECE_MS = 200
@@ -59,6 +59,10 @@ class Refused(NotHeard):
     """No recognizer takes it: what was asked for, or the gateway's settings, are to blame."""
 
 
+class UsedUp(NotHeard):
+    """Whoever asks may have no more audio heard."""
+
+
 class FileAsk(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be heard as what."""
 
@@ -67,6 +71,8 @@ class FileAsk(msgspec.Struct, frozen=True, kw_only=True):
     speaker: str = "speaker"
     provider: str | None = None
     language: str | None = None
+    quota: Quota | None = None
+    """What its audio counts against."""
 
 
 class Spoken(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +91,9 @@ class FileHeard(msgspec.Struct, frozen=True, kw_only=True):
     said: tuple[Spoken, ...]
     duration_ms: float
     session: str
+
+
+_FAILURES: dict[str, type[NotHeard]] = {"recognizer_failed": Refused, "quota": UsedUp}
 
 
 class _Outlet:
@@ -124,8 +133,7 @@ class _Outlet:
         return True
 
     def tag_failed(self, failure: TagFailure) -> None:
-        kind = Refused if failure.code == "recognizer_failed" else NotHeard
-        self.failure = kind(failure.message)
+        self.failure = _FAILURES.get(failure.code, NotHeard)(failure.message)
 
     def superseded(self) -> None:
         self.failure = NotHeard("Somebody else speaks as this speaker of the session now")
@@ -180,6 +188,7 @@ class FileListener:
             speaker=ask.speaker,
             provider=ask.provider,
             language=ask.language,
+            quota=ask.quota,
         )
         if problem := self._host.problem(request):
             raise Refused(problem)

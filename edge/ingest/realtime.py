@@ -59,6 +59,8 @@ MAX_MESSAGE_BYTES = 2 * 1024 * 1024
 """Half a minute of PCM at once."""
 IDLE_S = 900.0
 LEAST_COMMIT_MS = 100.0
+KINDS = {"quota": ("insufficient_quota", "insufficient_quota")}
+"""How the service calls failures that it knows."""
 MOST_COMMITS = 16
 """Turns that wait for their text."""
 MOST_UNCOMMITTED = 1000
@@ -183,7 +185,8 @@ class RealtimeReceiver(Caller):
 
     def fail(self, failure: TagFailure) -> None:
         """What waits for its text gets none; then the connection is of no use."""
-        details = Details(type="server_error", code=failure.code, message=failure.message)
+        kind, code = KINDS.get(failure.code, ("server_error", failure.code))
+        details = Details(type=kind, code=code, message=failure.message)
         for pending in self._pending:
             self._say(Failed(item_id=pending.turn.item_id, error=details))
         self._pending.clear()

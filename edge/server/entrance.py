@@ -50,13 +50,14 @@ class Entrance:
         if self._guard is None:
             return None
         try:
-            await self._guard.request(
+            admission = await self._guard.request(
                 request.method,
                 request.path,
                 request.query_string,
                 request.headers,
                 request.ip or "",
             )
+            request.ctx.quota = None if admission is None else admission.meter
         except Denied as denied:
             return _denied(denied)
         return None

@@ -1,6 +1,6 @@
 """Clients that nobody here wrote are served: OpenAI's and Deepgram's, and the snippets of the page.
 
-Real speech through the embedded recognizer, judged by its words.
+Each shows its key as it always does. Real speech through the embedded recognizer; words are judged.
 """
 
 from __future__ import annotations
@@ -31,13 +31,16 @@ from tests.support.foreign import foreign_python, output_of
 from tests.support.server import REPOSITORY, Server, running
 
 PAGE = REPOSITORY / "docs" / "front-doors.md"
+KEY = "your-own-api-key"
+ASKED = {"x-api-key": KEY}
 SCRIPT = Path(__file__).parent / "support" / "openai_door.py"
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def gateway() -> AsyncIterator[Server]:
-    with running("--workers", "1", environment=ENVIRONMENT) as server:
+    environment = {**ENVIRONMENT, "EDGESCRIBE_API_KEYS": f"{KEY}:ingest+read"}
+    with running("--workers", "1", environment=environment) as server:
         yield server
 
 
@@ -128,7 +131,7 @@ async def test_clients_of_the_beta_are_told_its_names(told: dict[str, Any]) -> N
 
 
 async def test_a_door_feeds_a_session_like_any_other(told: dict[str, Any], gateway: Server) -> None:
-    log = json.loads(gateway.get("/v1/sessions/official/export?format=json").body)
+    log = json.loads(gateway.get("/v1/sessions/official/export?format=json", headers=ASKED).body)
     finals = [each for each in log["entries"] if each["kind"] == "final"]
     finals.sort(key=lambda final: final["entry"]["start_ms"])
     assert errors(" ".join(final["entry"]["text"] for final in finals)) < 0.2
@@ -157,7 +160,8 @@ async def test_times_of_a_file_are_told(told: dict[str, Any], gateway: Server) -
     starts = [word["start"] for word in verbose["words"]]
     assert starts == sorted(starts) and 1.0 < starts[0] < 1.6
     assert all(segment["avg_logprob"] < 0 for segment in verbose["segments"])
-    assert b"best of times" in gateway.get("/v1/sessions/a%20file/export?format=txt").body
+    text = gateway.get("/v1/sessions/a%20file/export?format=txt", headers=ASKED).body
+    assert b"best of times" in text
 
 
 async def test_a_file_is_told_while_it_is_heard(told: dict[str, Any]) -> None:
@@ -195,7 +199,7 @@ async def test_the_deepgram_client_is_served(
         "punctuate": "true", "keyterm": ["wisdom"], "sizes": [3200] * (len(speech(16000)) // 3200),
     }  # fmt: skip
     output = await output_of(
-        str(clients["deepgram"]), str(DEEPGRAM_SCRIPT), "v1", f"ws://{gateway.address}", "key",
+        str(clients["deepgram"]), str(DEEPGRAM_SCRIPT), "v1", f"ws://{gateway.address}", KEY,
         str(folder / "speech.pcm"), json.dumps(options),
     )  # fmt: skip
     told: list[dict[str, Any]] = json.loads(output)

@@ -121,7 +121,7 @@ async def files(client: AsyncOpenAI, paths: list[str]) -> dict[str, Any]:
 
 
 async def main(url: str, codes: str, *paths: str) -> None:
-    client = AsyncOpenAI(api_key="key", base_url=f"{url}/v1", max_retries=0)
+    client = AsyncOpenAI(api_key="your-own-api-key", base_url=f"{url}/v1", max_retries=0)
     heard, names, told = await asyncio.gather(
         turns(client, Path(codes).read_bytes()), in_beta(client), files(client, list(paths))
     )
