@@ -14,13 +14,9 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
+from tests.ingest.support.latency import p99, results_ms
 from tests.ingest.support.session import SessionClient
-from tests.router.support.neighbours import (
-    gateway_among_services,
-    misbehaving,
-    p99,
-    results_ms,
-)
+from tests.router.support.neighbours import gateway_among_services, misbehaving
 
 WORDS = 150
 ROUNDS = 4

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
 from pathlib import Path
 
 from edge.session.entries import NoteEntry, encode_entry
 from edge.session.store.interface import Draft, SessionStore
 from edge.session.store.opening import open_store
 from tests.asr.fakes.openai_endpoint import FakeOpenAI
-from tests.asr.support.tones import silence, tone
+from tests.ingest.support.latency import p99, results_ms
 from tests.ingest.support.media import openai_environment
 from tests.ingest.support.session import SessionClient
 from tests.support.server import Server, running
 
-RATE_HZ = 16000
-FRAME_MS = 100
-FRAME_BYTES = RATE_HZ * 2 * FRAME_MS // 1000
 RESULTS = 100
 MOVED_MS = 25.0
 """By so much the 99th percentile may move; a wait for the follower would last 5 s, and a wait for
@@ -27,29 +23,6 @@ ATTEMPTS = 3
 """A machine that stands still for a moment moves it as well, though not three times."""
 NOTE = encode_entry(NoteEntry("long", "x" * 20_000))
 NOTES = 400
-
-
-def frames(pcm: bytes) -> list[bytes]:
-    return [pcm[at : at + FRAME_BYTES] for at in range(0, len(pcm), FRAME_BYTES)]
-
-
-WORD = frames(tone("alpha", RATE_HZ) + silence(200, RATE_HZ))
-END = frames(silence(200, RATE_HZ))
-"""With these the recognizer has heard the 300 ms of silence that end a word."""
-
-
-async def p99_ms(speaker: SessionClient) -> float:
-    """From the audio that ends a word to its result, the 99th percentile of ``RESULTS`` words."""
-    took_ms = []
-    for _ in range(RESULTS):
-        speaker.messages.clear()
-        await speaker.audio(*WORD, ms=FRAME_MS)
-        await asyncio.sleep(0.01)
-        began_s = time.monotonic()
-        await speaker.audio(*END, ms=FRAME_MS)
-        await speaker.until(lambda: any(part["stable"] for part in speaker.of("part")))
-        took_ms.append((time.monotonic() - began_s) * 1000)
-    return sorted(took_ms)[int(0.99 * RESULTS) - 1]
 
 
 async def write(store: SessionStore, session: str) -> None:
@@ -67,10 +40,10 @@ async def measure(server: Server, store: SessionStore, session: str) -> tuple[fl
     slow = await SessionClient.open(server, f"session={session}", sock=narrow)
     await speaker.hello("speaker")
     await slow.hello()
-    quiet_ms = await p99_ms(speaker)
+    quiet_ms = p99(await results_ms(speaker, RESULTS))
     await slow.stop_reading()
     writing = asyncio.create_task(write(store, session))
-    beside_ms = await p99_ms(speaker)
+    beside_ms = p99(await results_ms(speaker, RESULTS))
     await writing
     slow.read_on()
     assert (await slow.closed())[0] in (4008, 1006), "1006: it did not read the close in time"

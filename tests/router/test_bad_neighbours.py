@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.ingest.support.latency import p99, results_ms
 from tests.ingest.support.session import SessionClient
-from tests.router.support.neighbours import (
-    gateway_among_services,
-    misbehaving,
-    p99,
-    results_ms,
-)
+from tests.router.support.neighbours import gateway_among_services, misbehaving
 
 WORDS = 12
 MOVED_MS = 60.0

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from tests.asr.fakes.openai_endpoint import FakeOpenAI
-from tests.asr.support.tones import silence, tone
 from tests.ingest.support.media import openai_environment
-from tests.ingest.support.session import SessionClient
 from tests.support.server import REPOSITORY, Server, running
 
-RATE_HZ = 16000
-FRAME_MS = 100
-FRAME_BYTES = RATE_HZ * 2 * FRAME_MS // 1000
 BAD = ("wild.localhost", "ruin.localhost")
 FILE = """
 [table]
@@ -31,15 +24,6 @@ wild.source = "tests.router.support.bad_services:wild_sanic"
 ruin.source = "tests.router.support.bad_services:wild_asgi"
 steady.source = "tests.router.support.bad_services:steady"
 """
-
-
-def _frames(pcm: bytes) -> list[bytes]:
-    return [pcm[at : at + FRAME_BYTES] for at in range(0, len(pcm), FRAME_BYTES)]
-
-
-WORD = _frames(tone("alpha", RATE_HZ) + silence(200, RATE_HZ))
-END = _frames(silence(200, RATE_HZ))
-"""With these the recognizer has heard the silence that ends a word."""
 
 
 @asynccontextmanager
@@ -69,22 +53,3 @@ def misbehaving(port: int, mb_per_s: float = 0.0) -> Iterator[subprocess.Popen[s
         finally:
             print("beside:", clients.communicate(timeout=20)[0].strip())
             assert clients.returncode == 0
-
-
-async def results_ms(speaker: SessionClient, count: int) -> list[float]:
-    """From the audio that ends a word to its result, of so many words; sorted."""
-    took_ms = []
-    for _ in range(count):
-        speaker.messages.clear()
-        await speaker.audio(*WORD, ms=FRAME_MS)
-        await asyncio.sleep(0.01)
-        began_s = time.monotonic()
-        await speaker.audio(*END, ms=FRAME_MS)
-        await speaker.until(lambda: any(part["stable"] for part in speaker.of("part")))
-        took_ms.append((time.monotonic() - began_s) * 1000)
-    return sorted(took_ms)
-
-
-def p99(sorted_ms: list[float]) -> float:
-    """The 99th percentile."""
-    return sorted_ms[max(0, int(0.99 * len(sorted_ms)) - 1)]
