@@ -179,9 +179,13 @@ def connect(url: str, deadline_s: float = 10.0) -> Any:
         "retry": Retry(NoBackoff(), 0),
     }
     if not form:
-        return Redis.from_url(url, **options)
+        try:
+            return Redis.from_url(url, **options)
+        except ValueError:
+            # The library's words may hold a part of the password.
+            raise ValueError("it must be redis://host:port/database, or rediss://…") from None
     if scheme not in ("redis", "rediss") or form not in ("sentinel", "cluster"):
-        raise ValueError(f"a Redis URL cannot begin with {parts.scheme}://")
+        raise ValueError("it must begin with redis://, redis+sentinel:// or redis+cluster://")
     options |= {"ssl": True} if scheme == "rediss" else {}
     options |= {"username": unquote(parts.username)} if parts.username else {}
     options |= {"password": unquote(parts.password)} if parts.password else {}
@@ -206,5 +210,5 @@ async def disconnect(client: Any) -> None:
 def _host_and_port(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     if not host or not port.isdigit():
-        raise ValueError("a Redis URL of several servers names them as host:port,host:port")
+        raise ValueError("it must name its servers as host:port,host:port")
     return host.strip("[]"), int(port)

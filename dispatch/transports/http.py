@@ -12,6 +12,7 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
+from dispatch.addresses import check_url
 from dispatch.errors import Refused, Unreachable
 from dispatch.interface import Transport
 from dispatch.messages import Envelope, decode_answer
@@ -37,7 +38,10 @@ def retry_after_s(value: str | None, now_s: float) -> float | None:
 
 
 class HttpTransport(Transport):
-    """One request a message; redirects are not followed, a body would be sent elsewhere."""
+    """One request a message; redirects are not followed, a body would be sent elsewhere.
+
+    ``ValueError`` for a URL that cannot be one.
+    """
 
     def __init__(
         self,
@@ -47,7 +51,7 @@ class HttpTransport(Transport):
         secret: bytes = b"",
         deadline_s: float = 10.0,
     ) -> None:
-        self._url = url
+        self._url = check_url(url, "http", "https")
         self._headers = dict(headers or {})
         self._secret = secret
         self._deadline_s = deadline_s

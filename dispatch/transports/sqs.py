@@ -16,6 +16,7 @@ import msgspec
 from aiohttp import ClientError as ConnectionFailed
 from botocore.exceptions import BotoCoreError, ClientError
 
+from dispatch.addresses import check_url
 from dispatch.errors import DispatchError, Refused, Unreachable
 from dispatch.interface import Transport
 from dispatch.messages import Envelope
@@ -59,8 +60,8 @@ class SqsTransport(Transport):
         credentials: Credentials = AMBIENT,
         deadline_s: float = 10.0,
     ) -> None:
-        """``endpoint_url``: of an SQS that is not Amazon's."""
-        self._queue_url = queue_url
+        """``endpoint_url``: of an SQS that is not Amazon's. ``ValueError`` for the queue's URL."""
+        self._queue_url = check_url(queue_url, "http", "https")
         self._region = region
         self._endpoint_url = endpoint_url
         self._credentials = credentials

@@ -24,6 +24,7 @@ from websockets.exceptions import (
 )
 from websockets.protocol import State
 
+from dispatch.addresses import check_url
 from dispatch.errors import Refused, Unreachable
 from dispatch.interface import Transport
 from dispatch.messages import Envelope, decode_answer
@@ -69,7 +70,8 @@ class WebSocketTransport(Transport):
     """At most ``max_connections``; the one that was used longest ago makes room for another.
 
     After a connection could not be made none is tried for a while, which doubles from
-    ``FIRST_DELAY_S`` to ``LONGEST_DELAY_S``, with jitter.
+    ``FIRST_DELAY_S`` to ``LONGEST_DELAY_S``, with jitter. ``ValueError`` for a URL that cannot
+    be one.
     """
 
     def __init__(
@@ -82,7 +84,7 @@ class WebSocketTransport(Transport):
         max_connections: int = MAX_CONNECTIONS,
     ) -> None:
         """``idle_s``: a connection on which nothing was sent for so long is closed."""
-        self._url = url
+        self._url = check_url(url, "ws", "wss")
         self._headers = dict(headers or {})
         self._deadline_s = deadline_s
         self._idle_s = idle_s

@@ -173,12 +173,15 @@ def _sink(arguments: argparse.Namespace, settings: Settings) -> Transport:
         from edge.dispatching.ways import headers
 
         url = arguments.url or settings.dispatch.dispatch_http_url
-        return HttpTransport(
-            _needed(url, "--url", "where to post to"),
-            headers=headers(settings.dispatch),
-            secret=settings.dispatch.dispatch_secret.encode(),
-            deadline_s=deadline_s,
-        )
+        try:
+            return HttpTransport(
+                _needed(url, "--url", "where to post to"),
+                headers=headers(settings.dispatch),
+                secret=settings.dispatch.dispatch_secret.encode(),
+                deadline_s=deadline_s,
+            )
+        except ValueError as error:
+            raise SettingError("--url", "***", str(error)) from None
     from dispatch.transports.binding import BindingTransport
 
     if ":" not in arguments.sink:

@@ -50,10 +50,7 @@ def _redis(settings: DispatchSettings, around: Surroundings) -> Transport:
         from dispatch.transports.redis import RedisTransport
     except ImportError as error:
         raise MissingDependency("redis", "redis") from error
-    try:
-        return RedisTransport(settings.dispatch_redis_url, deadline_s=settings.dispatch_deadline_s)
-    except ValueError as error:
-        raise SettingError("dispatch_redis_url", "***", str(error)) from None
+    return RedisTransport(settings.dispatch_redis_url, deadline_s=settings.dispatch_deadline_s)
 
 
 def _local(settings: DispatchSettings, around: Surroundings) -> Transport:
@@ -112,6 +109,15 @@ WAYS: Mapping[str, Build] = {
 }
 
 
+URLS: Mapping[str, str] = {
+    "sqs": "dispatch_sqs_url",
+    "redis": "dispatch_redis_url",
+    "http": "dispatch_http_url",
+    "websocket": "dispatcher_ws_url",
+}
+"""The settings that a transport cannot be made for, if it cannot; they may hold passwords."""
+
+
 def way(settings: DispatchSettings) -> str:
     """The name of the way that is taken; empty when there is none."""
     chosen = {
@@ -136,6 +142,12 @@ def headers(settings: DispatchSettings) -> dict[str, str]:
 
 
 def build_way(settings: DispatchSettings, around: Surroundings) -> Transport | None:
-    """The transport that is taken, not yet open; None when there is none."""
+    """The transport that is taken, not yet open; None when there is none.
+
+    Raises ``SettingError``, and ``MissingDependency`` when a package for it is not installed.
+    """
     name = way(settings)
-    return WAYS[name](settings, around) if name else None
+    try:
+        return WAYS[name](settings, around) if name else None
+    except ValueError as error:
+        raise SettingError(URLS[name], "***", str(error)) from None

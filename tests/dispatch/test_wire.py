@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dispatch import DispatcherTranscriptionMessage, Envelope
+from dispatch import DispatcherTranscriptionMessage, Envelope, Transport
 from dispatch.messages import decode_message, encode_message
 from dispatch.redis_stream import FIELDS, envelope_of, fields_of, partition_of
 from dispatch.sqs_queue import ATTRIBUTES, MAX_NAME, entry_of, group_id
 from dispatch.sqs_queue import envelope_of as received
 from dispatch.transports.http import HttpTransport, retry_after_s
-from dispatch.transports.websocket import address
+from dispatch.transports.sqs import SqsTransport
+from dispatch.transports.websocket import WebSocketTransport, address
 
 SOON = settings(max_examples=60, deadline=None)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -95,3 +98,22 @@ def test_any_id_goes_into_a_header(envelope: Envelope) -> None:
     headers = HttpTransport("http://host/")._envelope(envelope)
     assert all(value.isascii() and value.isprintable() for value in headers.values())
     assert unquote(headers["Idempotency-Key"]) == envelope.message_id
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "host", "//host/x", "ftp://:secret@host/", "http://", "http://:secret@/"),
+        *("http:///x", "http://host:secret/", "http://host:0/", "http://host/ secret\n"),
+        "http://[secret/",
+    ],
+)
+@pytest.mark.parametrize("make", [HttpTransport, WebSocketTransport, SqsTransport])
+def test_a_url_that_cannot_be_one_is_told_at_once_and_without_its_password(
+    make: Callable[[str], Transport], url: str
+) -> None:
+    if make is WebSocketTransport:
+        url = url.replace("http", "ws")
+    with pytest.raises(ValueError, match="it must be") as told:
+        make(url)
+    assert "secret" not in str(told.value)
