@@ -20,8 +20,10 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     && /tools/bin/python -m pip install 'pip>=25.1' \
     && /tools/bin/python -m pip install --group wheel
 COPY . ./
+# What the repository's tag says, without the v: the context has no repository.
+ARG VERSION=""
 RUN --mount=type=cache,target=/root/.cache/pip \
-    wheel="$(tools/wheel.sh /tools /built)" \
+    wheel="$(EDGESCRIBE_VERSION="$VERSION" tools/wheel.sh /tools /built)" \
     && /tools/bin/python -m pip wheel --wheel-dir /wheels --require-hashes \
         --requirement requirements.lock \
     && cp "$wheel" /wheels \

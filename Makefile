@@ -24,6 +24,7 @@
 #   make html        the documents as a site in build/html
 #   make wheel       a wheel in dist/ that brings its own libopus
 #   make test-wheel  that wheel in a fresh environment, without the system's libopus
+#   make release-check  what would be released, from a fresh build: contents, metadata, version, SBOM in dist/
 #   make prove-image the steps of the Dockerfile, without a container engine
 #   make clean       remove what was built and installed here
 
@@ -50,7 +51,7 @@ FAULTS_ARGS ?=
 CHAOS_ARGS ?=
 LOCK_ARGS ?=
 
-.PHONY: help demo test bench bench-router bench-dispatch bench-load bench-meeting bench-store soak hostile faults chaos kills meeting-kills dispatch-kills consumer-kills fuzz lint lock audit docs html wheel test-wheel prove-image clean
+.PHONY: help demo test bench bench-router bench-dispatch bench-load bench-meeting bench-store soak hostile faults chaos kills meeting-kills dispatch-kills consumer-kills fuzz lint lock audit docs html wheel test-wheel release-check prove-image clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -139,6 +140,11 @@ wheel: dist/stamp
 test-wheel: wheel
 	@tools/test_wheel.sh $(RUN)/python dist
 
+release-check: $(STAMPS)/python
+	@rm -f dist/stamp
+	$(MAKE) --no-print-directory test-wheel
+	tools/release_check.sh $(RUN)/python dist
+
 prove-image: wheel
 	@tools/prove_image.sh $(RUN)/python dist
 
@@ -170,6 +176,6 @@ $(STAMPS)/native: setup.py $(NATIVE) $(STAMPS)/python
 	$(RUN)/python setup.py -q build_ext --inplace
 	touch $@
 
-dist/stamp: $(SHIPPED) setup.py MANIFEST.in README.md LICENSE NOTICE tools/wheel.sh $(STAMPS)/python
+dist/stamp: $(SHIPPED) setup.py MANIFEST.in README.md LICENSE NOTICE tools/wheel.sh tools/notice.sh tools/version.sh $(STAMPS)/python
 	@tools/wheel.sh $(VENV) dist
 	touch $@

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import tomllib
-from pathlib import Path
+from edge.version import VERSION
 
-_about = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
-
-project = _about["name"]
-version = release = _about["version"]
+project = "edgescribe"
+version = release = VERSION
 extensions = ["myst_parser"]
 myst_heading_anchors = 4
 html_theme = "furo"

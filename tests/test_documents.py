@@ -19,7 +19,11 @@ PAGES = [
     for page in (*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").glob("*.md")))
     if page != GENERATED
 ]
-SETTINGS_OF_OTHERS = {"SSL_CERT_FILE": "OpenSSL's", "MEETING_ID": "a placeholder of Jitsi's"}
+SETTINGS_OF_OTHERS = {
+    "SSL_CERT_FILE": "OpenSSL's",
+    "MEETING_ID": "a placeholder of Jitsi's",
+    "EDGESCRIBE_VERSION": "the build's",
+}
 """Names in capitals that are no settings of the gateway."""
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
