@@ -22,7 +22,7 @@ SECRET_FIELD = re.compile(r"(^|_)(api_?key|key|token|secret|password|authorizati
 SECRET_TEXT = re.compile(
     r"(?P<query>(?<=[\w/])\?[^\s\"'<>]+)"
     r"|(?P<scheme>\b(?:Bearer|Token|Basic)\s+)[^\s\"',]+"
-    r"|\bsk-[\w-]{8,}",
+    r"|\bsk-[\w-]{8,}|\besk_\w[\w-]{7,}|\broom\.[0-9a-f]{16,}|\beyJ[\w-]{8,}(?:\.[\w-]*)+",
     re.I,
 )
 SPOKEN_FIELDS = ("text", "transcript", "transcripts")

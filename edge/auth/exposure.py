@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from pathlib import Path
 
+from edge.auth.addresses import is_own_machine
 from edge.auth.keys import Keys
 from edge.auth.settings import AuthSettings
 from edge.auth.tokens import Tokens
 from edge.errors import SettingError
 
-OWN = "localhost"
 KEYS_FILE = "keys.json"
 
 
@@ -26,14 +25,6 @@ def is_configured(settings: AuthSettings, data_dir: Path) -> bool:
         or Tokens(settings).any
         or Keys(keys_path(settings, data_dir), settings.api_keys).any
     )
-
-
-def is_own_machine(host: str) -> bool:
-    """Whether only this machine can reach an address."""
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() == OWN
 
 
 def check_exposure(host: str, settings: AuthSettings, data_dir: Path) -> None:

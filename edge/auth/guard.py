@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 from prometheus_client import Counter
 
+from edge.auth.addresses import client_of
 from edge.auth.credentials import Presented, presented
 from edge.auth.exposure import keys_path
 from edge.auth.grants import Allowance, Denied, Grant, forbidden, unknown
@@ -74,6 +75,7 @@ class Guard:
 
     async def stop(self) -> None:
         """End; a second at most."""
+        await self._tokens.stop()
         await self.quotas.stop()
 
     async def request(
@@ -142,13 +144,14 @@ class Guard:
         if credential is None:
             _REFUSED.labels("nothing").inc()
             raise unknown()
+        client = client_of(address)
         digest = hashlib.sha256(credential.text.encode()).digest()
-        if digest not in self._known and self._is_blocked(address):
+        if digest not in self._known and self._is_blocked(client):
             _REFUSED.labels("rate").inc()
             raise Denied(429, "too_many", "Too many wrong credentials; wait a minute", 60)
         grant = await self._find(credential, need)
         if grant is None:
-            self._failed(address)
+            self._failed(client)
             self._known.pop(digest, None)
             _REFUSED.labels("credential").inc()
             raise unknown()
@@ -172,18 +175,18 @@ class Guard:
             return grant if left_s <= LONGEST_IN_QUERY_S else None
         return grant
 
-    def _is_blocked(self, address: str) -> bool:
-        failed_s = self._failures.get(address)
+    def _is_blocked(self, client: str) -> bool:
+        failed_s = self._failures.get(client)
         if failed_s is None:
             return False
         since_s = time.monotonic() - MINUTE_S
         failed_s[:] = [at_s for at_s in failed_s if at_s > since_s]
         return len(failed_s) >= self._settings.failed_logins_per_minute
 
-    def _failed(self, address: str) -> None:
-        failed_s = self._failures.setdefault(address, [])
+    def _failed(self, client: str) -> None:
+        failed_s = self._failures.setdefault(client, [])
         failed_s.append(time.monotonic())
         del failed_s[: -self._settings.failed_logins_per_minute]
-        self._failures.move_to_end(address)
+        self._failures.move_to_end(client)
         if len(self._failures) > MOST_REMEMBERED:
             self._failures.popitem(last=False)

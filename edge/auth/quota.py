@@ -44,11 +44,12 @@ class Measured(Protocol):
 class Meter:
     """What one key uses here; made by ``Quotas``."""
 
-    def __init__(self, name: str, allowance: Allowance, audio_s: float | None = None) -> None:
-        """``audio_s``: what a token allows in this worker, whatever the day."""
-        self.name = name
+    def __init__(self, grant: Grant, allowance: Allowance) -> None:
+        self.name = grant.name
         self.allowance = allowance
-        self._audio_s = audio_s
+        self._audio_s = grant.audio_s
+        """What a token allows in this worker, whatever the day."""
+        self._expires_unix_s = grant.expires_unix_s or 0.0
         self.connections = 0
         self.shared_ms = 0.0
         """The day's audio of all workers, as it was last added up."""
@@ -61,8 +62,12 @@ class Meter:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing of the key is open, and nothing waits to be added up."""
-        return not self.connections and not self._tracks and self.untold_ms < 1.0
+        """Whether nothing of the key is open, and nothing has to be remembered of it."""
+        if self.connections or self._tracks:
+            return False
+        if self._audio_s is not None and time.time() < self._expires_unix_s:
+            return False
+        return not self.allowance.audio_s_per_day or self.untold_ms < 1.0
 
     @property
     def _here_ms(self) -> float:
@@ -156,7 +161,7 @@ class Quotas:
                 await self._share()
 
     def meter(self, grant: Grant) -> Meter:
-        """The meter of a key; its own limits win over those of all."""
+        """The meter of a key; its own limits, as they are now, win over those of all."""
         key = grant.meter or grant.name
         meter = self._meters.get(key)
         if meter is None:
@@ -164,7 +169,8 @@ class Quotas:
                 self._meters = {
                     name: each for name, each in self._meters.items() if not each.is_idle
                 }
-            meter = self._meters[key] = Meter(grant.name, self._limits(grant), grant.audio_s)
+            meter = self._meters[key] = Meter(grant, self._limits(grant))
+        meter.allowance = self._limits(grant)
         return meter
 
     def _limits(self, grant: Grant) -> Allowance:
@@ -180,11 +186,14 @@ class Quotas:
         share_at_s = 0.0
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            if time.monotonic() >= share_at_s:
-                share_at_s = time.monotonic() + SHARE_EVERY_S
-                await self._share()
-            for meter in self._meters.values():
-                meter.enforce()
+            try:
+                if time.monotonic() >= share_at_s:
+                    share_at_s = time.monotonic() + SHARE_EVERY_S
+                    await self._share()
+                for meter in self._meters.values():
+                    meter.enforce()
+            except Exception as error:
+                self._repeats.note("limits of keys are not looked at", "error", exc_info=error)
 
     async def _share(self) -> None:
         day = datetime.now(UTC).date().isoformat()

@@ -12,9 +12,11 @@ import asyncio
 import hashlib
 import time
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import msgspec
 
+from edge.auth.addresses import is_own_machine
 from edge.auth.grants import SCOPES, USUAL, Grant
 from edge.auth.settings import AuthSettings
 from edge.errors import SettingError
@@ -56,13 +58,13 @@ class Claims(msgspec.Struct, frozen=True):
 
 
 class Tokens:
-    """Believes tokens as the settings have it; ``start`` and ``stop`` frame its network use."""
+    """Believes tokens as the settings have it."""
 
     def __init__(self, settings: AuthSettings) -> None:
         """Raises ``SettingError``."""
         self._settings = settings
         self._public: Any = None
-        self._set = KeySet(settings.jwt_jwks_url) if settings.jwt_jwks_url else None
+        self._set = KeySet(_checked(settings.jwt_jwks_url)) if settings.jwt_jwks_url else None
         if settings.jwt_secret and len(settings.jwt_secret.encode()) < SHORTEST_SECRET:
             raise SettingError("jwt_secret", "***", f"it has {SHORTEST_SECRET} bytes or more")
         if settings.jwt_public_key is not None:
@@ -72,6 +74,11 @@ class Tokens:
     def any(self) -> bool:
         """Whether there is a way to believe a token."""
         return bool(self._settings.jwt_secret or self._public is not None or self._set)
+
+    async def stop(self) -> None:
+        """Ask for no key set any more."""
+        if self._set is not None:
+            await self._set.stop()
 
     async def find(self, text: str) -> Grant | None:
         """What a token allows; None if it cannot be believed, or not any more."""
@@ -136,6 +143,18 @@ def _grant(claims: Claims, text: str) -> Grant | None:
     )
 
 
+def _checked(url: str) -> str:
+    """The URL, unless others could answer in its place: who writes the set makes tokens."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError:
+        parts, host = urlsplit(""), ""
+    if host and (parts.scheme == "https" or (parts.scheme == "http" and is_own_machine(host))):
+        return url
+    raise SettingError("jwt_jwks_url", url, "is an https URL, or an http one of this machine")
+
+
 def _public_key(settings: AuthSettings) -> Any:
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
@@ -158,6 +177,12 @@ class KeySet:
         self._asked_s = -AGAIN_S
         self._asking: asyncio.Task[None] | None = None
         self._repeats = Repeats(_log)
+
+    async def stop(self) -> None:
+        """Give up an answer that is awaited."""
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.gather(self._asking, return_exceptions=True)
 
     async def find(self, kid: str, algorithm: str) -> PyJWK | None:
         """The key of this id for this algorithm; an unknown id may make the set be read again."""
