@@ -42,7 +42,7 @@ from edge.version import VERSION
 MOST_SPANS = 2048
 AT_ONCE = 512
 EVERY_MS = 5000
-STOP_WITHIN_S = 3.0
+STOP_WITHIN_S = 2.0
 SCOPE = "edgescribe"
 
 _BATCHES = Counter(
