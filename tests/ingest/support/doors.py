@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import struct
+import time
 import wave
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -166,13 +167,16 @@ async def client(server: Server, target: str, *subprotocols: str) -> AsyncIterat
         yield Client(socket)
 
 
-async def text_of(server: Server, session: str) -> str:
-    """The words in a session's log, once there are some."""
-    async with asyncio.timeout(10):
-        while True:
-            answer = await asyncio.to_thread(server.get, f"/v1/sessions/{session}/export")
-            log = json.loads(answer.body)
-            finals = [one for one in log.get("entries", ()) if one["kind"] == "final"]
-            if finals:
-                return " ".join(final["entry"]["text"] for final in finals)
-            await asyncio.sleep(0.05)
+def text_of(server: Server, session: str) -> str:
+    """The words in a session's log by now."""
+    log = json.loads(server.get(f"/v1/sessions/{session}/export").body)
+    finals = [one for one in log.get("entries", ()) if one["kind"] == "final"]
+    return " ".join(final["entry"]["text"] for final in finals)
+
+
+async def until_said(server: Server, session: str, most_errors: float = 0.25) -> None:
+    """Wait until the reading is in a session's log, but for so many of its words."""
+    until_s = time.monotonic() + 10
+    while errors(text := await asyncio.to_thread(text_of, server, session)) > most_errors:
+        assert time.monotonic() < until_s, text
+        await asyncio.sleep(0.05)
