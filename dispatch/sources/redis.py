@@ -30,6 +30,7 @@ from dispatch.redis_stream import (
     partitions,
     trim,
 )
+from dispatch.sources.ending import end
 from dispatch.sources.leases import Leases
 from dispatch.sources.sessions import Sessions
 
@@ -114,8 +115,7 @@ class RedisSource:
 
     async def __aexit__(self, *_: object) -> None:
         if self._keeping is not None:
-            self._keeping.cancel()
-            await asyncio.gather(self._keeping, return_exceptions=True)
+            await end([self._keeping])
         with contextlib.suppress(RedisError, OSError):
             async with asyncio.timeout(self._deadline_s):
                 await self._leases.leave()

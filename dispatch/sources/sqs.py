@@ -22,6 +22,7 @@ from aiohttp import ClientError as ConnectionFailed
 from botocore.exceptions import BotoCoreError, ClientError
 
 from dispatch.errors import DispatchError, Refused, Unreachable
+from dispatch.sources.ending import end
 from dispatch.sources.sessions import Sessions
 from dispatch.sqs_queue import (
     AMBIENT,
@@ -124,9 +125,7 @@ class SqsSource:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
         with suppress(DispatchError):
             await self._hide(self._url, self._receipts.items(), 0)
             await self._hide(self._dead_url, self._letters.items(), 0)

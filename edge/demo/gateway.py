@@ -62,6 +62,11 @@ class GatewayProcess:
     def address(self) -> str:
         return f"{HOST}:{self.port}"
 
+    @property
+    def data_dir(self) -> Path:
+        """Where it keeps what it writes."""
+        return self._log.with_name("data")
+
     async def ready(self, on_wait: Callable[[float], None] = lambda waited_s: None) -> None:
         """Wait until it takes work; ``on_wait`` is told the seconds waited, every half second."""
         started_s = time.monotonic()
@@ -198,7 +203,7 @@ async def running(
         log = Path(folder, "gateway.log")
         command = [sys.executable, "-m", "edge.cli", "serve"]
         command += ["--host", HOST, "--port", str(port), "--workers", str(workers)]
-        command += ["--data-dir", str(Path(folder, "data")), "--config", os.devnull]
+        command += ["--data-dir", str(log.with_name("data")), "--config", os.devnull]
         command += ["--set", "tls_cert=", "--set", "tls_key=", *arguments]
         with log.open("wb") as output:
             process = subprocess.Popen(

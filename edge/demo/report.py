@@ -77,6 +77,10 @@ class DemoReport(msgspec.Struct, frozen=True, kw_only=True):
     """CPU of all the gateway's processes while it played; None where that cannot be read."""
     sender_late_s: float
     """How late the bridge itself sent its latest packet: what the latencies may owe to it."""
+    dispatched: int = 0
+    """Finals that came to the dispatcher."""
+    undispatched: list[str] = []
+    """Participants of whom it got something else than their finals."""
     failure: str | None = None
     """Why the gateway did not stop well, if so."""
 
@@ -92,6 +96,7 @@ class DemoReport(msgspec.Struct, frozen=True, kw_only=True):
             found.append(
                 f"the word error rate is {self.errors.rate:.1%}, above {WORST_WORD_ERROR_RATE:.0%}"
             )
+        found += self.undispatched
         if self.failure:
             found.append(self.failure)
         return found
@@ -122,6 +127,7 @@ class DemoReport(msgspec.Struct, frozen=True, kw_only=True):
                 f" {packets.concealed}, silenced {packets.silenced}, discarded"
                 f" {packets.discarded}",
             ),
+            ("dispatched", f"{self.dispatched} finals, by the local queue to another process"),
             ("CPU", self._cpu()),
         ]
         return [f"{label:<{_LABEL_WIDTH}} {value}" for label, value in rows]

@@ -10,6 +10,7 @@ import msgspec
 
 from edge.demo.bridge import Line, Schedule, Source, Tally, build_schedule
 from edge.demo.client import ServerMessage, transcribe_url
+from edge.demo.dispatched import QUEUE, DispatchedMessage, differences, dispatching
 from edge.demo.gateway import GatewayFailed, GatewayProcess, running
 from edge.demo.latency import Spoken, spoken_stretches, utterance_end_ms
 from edge.demo.player import BridgePlayer, Played
@@ -61,6 +62,16 @@ class _Measured(msgspec.Struct, frozen=True):
     """By tag."""
     packets: Packets
     cpu_s: float | None
+    dispatched: list[DispatchedMessage]
+
+    @property
+    def finals(self) -> dict[str, list[str]]:
+        """Texts by participant, in order of arrival."""
+        finals: dict[str, list[str]] = {}
+        for tag, heard in self.heard.items():
+            texts = [each.message.text for each in heard if not each.message.is_interim]
+            finals[tag.partition("-")[0]] = texts
+        return finals
 
 
 def plan_speakers(plan: DemoPlan) -> list[Speaker]:
@@ -119,6 +130,8 @@ async def run_demo(plan: DemoPlan, screen: Screen) -> DemoReport:
         audio_s=schedule.audio_s,
         cpu_s=measured.cpu_s,
         sender_late_s=measured.played.latest_s,
+        dispatched=len(measured.dispatched),
+        undispatched=differences(measured.dispatched, measured.finals),
         failure=failure,
     )
 
@@ -135,7 +148,7 @@ async def _measure(
     try:
         async with running(
             workers=plan.workers,
-            arguments=("--set", "providers_priority=embedded"),
+            arguments=("--set", "providers_priority=embedded", *QUEUE),
             on_wait=lambda waited_s: screen.progress(f"starting the gateway: {waited_s:.0f} s"),
         ) as gateway:
             screen.line(
@@ -189,19 +202,31 @@ async def _play(
             "sessionId": f"demo-{secrets.token_hex(4)}",
             "provider": "embedded",
             **dict.fromkeys(wanted, "true"),
+            "useDispatcher": "true",
         },
     )
     ends_s = schedule.departures[-1].at_s
-    before, cpu_before_s = await gateway.metrics(), gateway.cpu_s()
-    player = BridgePlayer(url, schedule, show, lambda at_s: screen.played(at_s, ends_s))
-    played = await player.play()
-    screen.progress("counting")
-    cpu_after_s = gateway.cpu_s()
+    names = {tag.partition("-")[0]: speaker.name for tag, (speaker, _) in by_tag.items()}
+
+    def show_dispatched(message: DispatchedMessage) -> None:
+        name = names.get(message.endpoint_id, message.endpoint_id)
+        screen.line(f" dispatched {name.ljust(width)}  {message.text}")
+
+    async with dispatching(gateway.data_dir, show_dispatched) as dispatched:
+        before, cpu_before_s = await gateway.metrics(), gateway.cpu_s()
+        player = BridgePlayer(url, schedule, show, lambda at_s: screen.played(at_s, ends_s))
+        played = await player.play()
+        screen.progress("counting")
+        cpu_after_s = gateway.cpu_s()
+        packets = await _count(gateway, before, list(schedule.tallies.values()))
+        finals = [each for said in heard.values() for each in said if not each.message.is_interim]
+        await dispatched.complete(sum(bool(each.message.text) for each in finals))
     return _Measured(
         played,
         heard,
-        await _count(gateway, before, list(schedule.tallies.values())),
+        packets,
         None if cpu_before_s is None or cpu_after_s is None else cpu_after_s - cpu_before_s,
+        dispatched.messages,
     )
 
 

@@ -96,17 +96,17 @@ async def kill_consumers(
     piece = max(each // (kills + 1), 1)
     consumers = Consumers(source, folder)
     async with transport:
-        await consumers.ready()
         for first in range(0, each, piece):
-            await fill(transport, SESSIONS, min(piece, each - first), first)
-            heard = sum(len(set(said)) for said in consumers.heard().values())
-            goal = heard + piece * len(SESSIONS) // 3
+            await consumers.ready()
+            count = min(piece, each - first)
+            filling = asyncio.create_task(fill(transport, SESSIONS, count, first))
+            goal = (first + count // 3) * len(SESSIONS)
             async with asyncio.timeout(60):
                 while sum(len(set(said)) for said in consumers.heard().values()) < goal:
-                    await asyncio.sleep(0.02)
+                    await asyncio.sleep(0.005)
             if first // piece < kills:
-                await consumers.ready()
                 await asyncio.to_thread(consumers.kill_one, random.randrange(CONSUMERS))
+            await filling
         async with asyncio.timeout(60):
             while sum(len(set(said)) for said in consumers.heard().values()) < each * len(SESSIONS):
                 await asyncio.sleep(0.1)
