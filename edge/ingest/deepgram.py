@@ -277,7 +277,7 @@ class DeepgramReceiver(Caller):
 
         async def answer() -> None:
             try:
-                await flushed
+                await flushed()
             finally:
                 self._finalizing = False
             for talk in self._talks.values():

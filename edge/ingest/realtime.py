@@ -7,7 +7,6 @@ them. See docs/front-doors.md for what is different.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Coroutine
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -47,6 +46,7 @@ from edge.ingest.realtime_messages import (
 )
 from edge.ingest.realtime_session import MODELS, Session, Terms
 from edge.ingest.voice import SampleVoice
+from edge.session.attachment import Flushed
 from edge.session.interface import SessionHost, SessionRequest, SpokenLine, TagFailure
 from edge.transport.interface import Limits
 
@@ -273,17 +273,17 @@ class RealtimeReceiver(Caller):
         self._tell_item(turn.item_id)
         self.spawn(self._complete(pending, flushed))
 
-    async def _flushed(self, flushed: Coroutine[None, None, None]) -> None:
+    async def _flushed(self, flushed: Flushed) -> None:
         """In turns that the recognizer ends a commit only hurries; nothing said is an item, too."""
         before = self._previous
-        await flushed
+        await flushed()
         if self._previous == before:
             turn = _Turn(new_id("item"))
             self._tell_item(turn.item_id)
             self._tell_completed(turn, "", 0.0)
 
-    async def _complete(self, pending: _Pending, flushed: Coroutine[None, None, None]) -> None:
-        await flushed
+    async def _complete(self, pending: _Pending, flushed: Flushed) -> None:
+        await flushed()
         if pending in self._pending:
             self._pending.remove(pending)
             seconds = (pending.until_ms - pending.from_ms) / 1000

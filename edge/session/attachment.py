@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from edge.session.live_track import LiveTrack
 
 
+Flushed = Callable[[], Coroutine[None, None, None]]
+
+
 class Attachment:
     """What a client protocol talks to: made by ``SessionHost.attach``, given back by ``release``.
 
@@ -73,8 +76,8 @@ class Attachment:
         """
         await self.session.settled()
 
-    def flush(self, deadline_s: float) -> Coroutine[None, None, None]:
-        """Flush this connection's tracks now; the answer awaits their last finals.
+    def flush(self, deadline_s: float) -> Flushed:
+        """Flush this connection's tracks now; call the answer to await their last finals.
 
         The connection goes on: with the next audio its tags open again.
         """

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 
 from edge.asr.transcript import Transcript
 from edge.audio.origin import MediaOrigin, SessionTime
 from edge.audio.track import AudioTrack
 from edge.logs import Repeats, get_logger
-from edge.session.attachment import Attachment
+from edge.session.attachment import Attachment, Flushed
 from edge.session.context import SharedContext
 from edge.session.endings import Endings
 from edge.session.interface import (
@@ -365,10 +365,10 @@ class LiveSession:
             self._endings.finish_all(self._inherited, deadline_s)
         await self._endings.done()
 
-    def flush_of(self, attachment: Attachment, deadline_s: float) -> Coroutine[None, None, None]:
-        """Flush the tracks of a connection that goes on; the answer awaits their last finals."""
+    def flush_of(self, attachment: Attachment, deadline_s: float) -> Flushed:
+        """Flush the tracks of a connection that goes on; call the answer to await their finals."""
         self._endings.finish_all(attachment.tracks, deadline_s)
-        return self._endings.done()
+        return self._endings.done
 
     def discard_of(self, attachment: Attachment) -> None:
         """End the tracks of a connection that goes on; what has no final yet gets none."""
