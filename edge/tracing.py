@@ -28,7 +28,7 @@ class Span(Protocol):
         ...
 
     def end(self) -> None:
-        """It is over; later calls do nothing."""
+        """It is over; no later call does anything."""
         ...
 
 

@@ -14,5 +14,6 @@ else
     install --upgrade 'pip>=25.1'
 fi
 # The build tools come first, so that the extensions are built by what will rebuild them.
-install --group dev
-install --no-build-isolation --editable '.[embedded]'
+install --group wheel
+# All at once, so that versions fit together.
+install --no-build-isolation --group dev --editable '.[embedded]'

@@ -37,6 +37,12 @@ _AGE = Gauge(
     "How long the oldest of them waits",
     multiprocess_mode="livemax",
 )
+_SENT = Counter("otp_dispatcher_messages_sent", "Finals that the dispatcher has acknowledged")
+_DEPTH = Gauge(
+    "otp_dispatcher_queue_depth",
+    "Like edgescribe_dispatch_outbox_messages",
+    multiprocess_mode="livemax",
+)
 _LATENCY = Histogram(
     "edgescribe_dispatch_latency_seconds",
     "From a final to the acknowledgement of its message",
@@ -84,7 +90,7 @@ class Deliveries:
             outbox_max=settings.dispatch_outbox_max,
             idle_s=IDLE_S,
             stop_within_s=FLUSH_S,
-            acknowledged=lambda latency_ms: _LATENCY.observe(latency_ms / 1000),
+            acknowledged=_acknowledged,
         )
         self._task: asyncio.Task[None] | None = None
         self._measuring: asyncio.Task[None] | None = None
@@ -122,5 +128,12 @@ class Deliveries:
         counts = self._dispatcher.counts
         while True:
             _WAITING.set(counts.waiting)
+            _DEPTH.set(counts.waiting)
             _AGE.set(counts.oldest_age_s)
             await asyncio.sleep(1.0)
+
+
+def _acknowledged(latency_ms: float) -> None:
+    """One message has arrived, so long after its final."""
+    _SENT.inc()
+    _LATENCY.observe(latency_ms / 1000)

@@ -64,11 +64,13 @@ class OpenSpan:
         self.context = api.set_span_in_context(span)
 
     def note(self, **attributes: Attribute) -> None:
-        self._span.set_attributes(_named(attributes))
+        if not self._is_over:
+            self._span.set_attributes(_named(attributes))
 
     def fail(self, reason: str) -> None:
-        self._span.set_attribute("error.type", reason)
-        self._span.set_status(api.Status(api.StatusCode.ERROR, reason))
+        if not self._is_over:
+            self._span.set_attribute("error.type", reason)
+            self._span.set_status(api.Status(api.StatusCode.ERROR, reason))
 
     def end(self) -> None:
         if not self._is_over:

@@ -17,10 +17,10 @@ class TelemetrySettings(msgspec.Struct, frozen=True, kw_only=True):
         option(
             "Base URL of an OTLP/HTTP collector; empty: nothing is pushed",
             env="OTLP_ENDPOINT",
-            pattern=r"^(https?://[^\s/?#]+[^\s?#]*)?$",
+            pattern=r"^(https?://[^\s/?#@]+[^\s?#]*)?$",
         ),
     ] = ""
-    """/v1/traces and /v1/metrics are added to it."""
+    """/v1/traces and /v1/metrics are added to it; keys belong in otlp_headers."""
     otlp_env: Annotated[
         str, option("Resource attributes deployment.environment and env", env="OTLP_ENV")
     ] = ""
@@ -44,7 +44,7 @@ class TelemetrySettings(msgspec.Struct, frozen=True, kw_only=True):
         float, option("Longest time for one push, its repetitions included", gt=0, le=60)
     ] = 10.0
     """A push that fails for so long is dropped."""
-    otlp_trace_ratio: Annotated[float, option("Share of sessions that are traced", ge=0, le=1)] = (
-        1.0
-    )
+    otlp_trace_ratio: Annotated[
+        float, option("Share of sessions, dispatches and finalizations that are traced", ge=0, le=1)
+    ] = 1.0
     """Metrics do not depend on it."""

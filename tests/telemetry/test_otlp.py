@@ -82,6 +82,8 @@ async def test_a_collector_gets_the_spans_of_a_session_and_the_metrics_of_its_wo
     (point,) = latency.histogram.data_points
     assert point.count == sum(point.bucket_counts) == 1
     assert list(point.explicit_bounds) == [0.5, 1, 2, 5, 10, 30]
+    sent = collector.newest("otp_dispatcher_messages_sent_total")
+    assert sent and sent.sum.data_points[0].as_double == 1
     chunks = collector.newest("otp_client_audio_chunks_total")
     assert chunks and chunks.sum.data_points[0].as_double == PACKETS
 
