@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -24,6 +25,8 @@ from router.errors import (
 from router.hosts import normalise_host
 
 MAX_BODY = 64 * 1024
+Admits = Callable[[str, str], Awaitable[bool]]
+"""Whether a bearer key is good here; it is told the client's address, too."""
 
 _entries = msgspec.json.Decoder(Entry)
 
@@ -35,13 +38,19 @@ class _Refused(Exception):
 
 
 class DeployApi:
-    """Serves the paths under ``prefix``, to those who know ``key``."""
+    """Serves the paths under ``prefix``, to those who know ``key``, or a key that is admitted."""
 
     def __init__(
-        self, deployments: Deployments, key: str, *, host: str = "", prefix: str = "/_deploy"
+        self,
+        deployments: Deployments,
+        key: str,
+        *,
+        host: str = "",
+        prefix: str = "/_deploy",
+        admits: Admits | None = None,
     ) -> None:
         """Raises ``ConfigurationError``."""
-        if not key:
+        if not key and admits is None:
             raise ConfigurationError("the Deploy API needs a key")
         admin_host = normalise_host(host) if host else ""
         if admin_host is None:
@@ -52,6 +61,7 @@ class DeployApi:
             )
         self._deployments = deployments
         self._key = key.encode()
+        self._admits = admits
         self._host = admin_host
         self._prefix = prefix.rstrip("/")
 
@@ -86,7 +96,7 @@ class DeployApi:
     async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, Any]:
         given = dict(scope["headers"]).get(b"authorization", b"")
         scheme, _, key = given.partition(b" ")
-        if scheme.lower() != b"bearer" or not hmac.compare_digest(key.strip(), self._key):
+        if scheme.lower() != b"bearer" or not await self._is_good(key.strip(), scope):
             raise _Refused(401, "the Deploy API needs its key as a bearer token")
         method = scope["method"]
         match scope["path"].removeprefix(self._prefix).split("/")[1:]:
@@ -100,6 +110,14 @@ class DeployApi:
             case ["services", environment, name]:
                 return await self._change(method, environment, name, receive)
         raise _Refused(404, "there is nothing here but /services")
+
+    async def _is_good(self, key: bytes, scope: Scope) -> bool:
+        if self._key and hmac.compare_digest(key, self._key):
+            return True
+        if self._admits is None:
+            return False
+        address, _ = scope.get("client") or ("", 0)
+        return await self._admits(key.decode(errors="replace"), address)
 
     async def _change(
         self, method: str, environment: str, name: str, receive: Receive

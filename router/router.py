@@ -22,7 +22,7 @@ from router import answers
 from router.answers import Answer
 from router.asgi import AsgiService
 from router.decision import Decider, Decision, DecisionSettings
-from router.deploy_api import DeployApi
+from router.deploy_api import Admits, DeployApi
 from router.deployments import Deployments, RegistryStore
 from router.errors import ConfigurationError
 from router.front import RoutedHttp, RoutedRequest
@@ -93,16 +93,17 @@ class Router:
         admin_key: str = "",
         admin_host: str = "",
         admin_prefix: str = "/_deploy",
+        admits: Admits | None = None,
     ) -> Deployments:
         """Serve what a shared registry holds beside what is registered here.
 
-        With a key, the Deploy API answers under the prefix, on the one host or on any. Call it
-        before the start.
+        With a key, or something that admits keys, the Deploy API answers under the prefix, on the
+        one host or on any. Call it before the start.
         """
         self._deployments = Deployments(store, self.namespaces)
-        if admin_key:
+        if admin_key or admits is not None:
             self._deploy_api = DeployApi(
-                self._deployments, admin_key, host=admin_host, prefix=admin_prefix
+                self._deployments, admin_key, host=admin_host, prefix=admin_prefix, admits=admits
             )
             self._deploy_service = AsgiService(self._deploy_api)
         return self._deployments

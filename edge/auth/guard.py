@@ -115,6 +115,16 @@ class Guard:
         grant = await self._identify(Presented(key), need, address)
         return self._connect(grant, need)
 
+    async def may_deploy(self, key: str, address: str) -> bool:
+        """Whether somebody may change the router's services."""
+        need = Need(("deploy",))
+        try:
+            grant = await self._identify(Presented(key), need, address)
+            self._check(grant, need)
+        except Denied:
+            return False
+        return True
+
     def _connect(self, grant: Grant, need: Need) -> Admission:
         self._check(grant, need)
         admission = self._admit(grant)

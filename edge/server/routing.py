@@ -12,6 +12,7 @@ from typing import Any
 from sanic import Sanic
 from sanic.config import Config
 
+from edge.auth.guard import Guard
 from edge.errors import Conflict, SettingError, StoreUnavailable
 from edge.server.settings import RoutingSettings
 from edge.session.store.interface import SessionStore, shared_scope
@@ -65,8 +66,13 @@ class RegistryRecords:
             raise RegistryUnavailable(str(error)) from error
 
 
-def build_router(settings: RoutingSettings, app: Sanic[Config, Any], store: SessionStore) -> Router:
-    """This worker's router, not yet started. Raises ``SettingError``."""
+def build_router(
+    settings: RoutingSettings, app: Sanic[Config, Any], store: SessionStore, guard: Guard | None
+) -> Router:
+    """This worker's router, not yet started; its Deploy API also takes keys that ``guard`` knows.
+
+    Raises ``SettingError``.
+    """
     path = settings.router_file
     try:
         file = FileSettings() if path is None else read(path)
@@ -79,6 +85,7 @@ def build_router(settings: RoutingSettings, app: Sanic[Config, Any], store: Sess
             admin_key=settings.admin_key,
             admin_host=file.admin_host,
             admin_prefix=file.admin_prefix,
+            admits=guard.may_deploy if guard else None,
         )
     except RouterError as error:
         raise SettingError("router_file", str(path), str(error)) from error

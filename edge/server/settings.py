@@ -72,7 +72,7 @@ class RoutingSettings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     """docs/router.md describes it; its host and port do not count here."""
     admin_key: Annotated[str, option("Bearer key of the router's Deploy API", secret=True)] = ""
-    """Empty: there is no Deploy API."""
+    """Empty: keys with the scope deploy only; without such keys there is no Deploy API."""
 
     @property
     def is_on(self) -> bool:

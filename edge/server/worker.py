@@ -123,13 +123,14 @@ class Worker:
             await store.open()
             self._store = store
             recognizers = build_recognizers(settings, self._boot)
+            self._guard = build_guard(settings, store)
             if settings.routing.is_on:
-                self._router = app.ctx.router = build_router(settings.routing, app, store)
+                router = build_router(settings.routing, app, store, self._guard)
+                self._router = app.ctx.router = router
             lookup = lookup_in(self._router) if self._router else None
             self._deliveries = build_deliveries(settings, store, lookup)
             meetings = build_meetings(settings, store, recognizers, self._deliveries)
             gateway = build_gateway(settings, recognizers, store, meetings, self._deliveries)
-            self._guard = build_guard(settings, store)
             self._entrance = Entrance(self._guard, settings.auth.allowed_origins)
             await meetings.start()
             await gateway.start()
