@@ -93,7 +93,7 @@ class TranscriptionError(ApiError):
 
 def in_their_form(error: ApiError) -> ApiError:
     """What our own layer found wrong, in the original's form."""
-    if isinstance(error, TranscriptionError) or not isinstance(error.body, msgspec.Struct):
+    if isinstance(error, TranscriptionError):
         return error
     kind = "invalid_request_error" if error.status < 500 else "server_error"
     code = getattr(error.body, "code", None)
