@@ -5,6 +5,7 @@ Goes out: the same messages, at least once and in order per session, through one
 ``dispatch.transports``. It imports nothing of ``edge`` or ``router``; anybody may call it.
 """
 
+from dispatch.consumer import Consumer, ConsumerPlan
 from dispatch.dispatcher import Dispatcher, Retrying
 from dispatch.errors import DispatchError, Refused, Unreachable
 from dispatch.interface import Transport
@@ -13,6 +14,8 @@ from dispatch.outbox import Outbox, Row
 from dispatch.service import TranscriptionDispatcher
 
 __all__ = [
+    "Consumer",
+    "ConsumerPlan",
     "DispatchError",
     "Dispatcher",
     "DispatcherTranscriptionMessage",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,16 @@ class Queue(msgspec.Struct):
 
     transport: Transport
     source: Callable[[], Source[Any]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    """One node with all slots, which it serves after two seconds: while others are tested."""
+    node = Valkey(tmp_path_factory.mktemp("cluster"), "--cluster-enabled", "yes")
+    node.start()
+    node.client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+    yield node
+    node.kill()
 
 
 OURS = pytest.mark.parametrize("queue", ["local", "redis"], indirect=True)
@@ -282,3 +292,18 @@ async def test_a_redis_that_went_away_and_lost_everything_is_read_on(tmp_path: P
     finally:
         server.kill()
     assert listener.texts() == in_order(("red",), 6)
+
+
+async def test_a_cluster_is_read_as_one_server_is(cluster: Valkey) -> None:
+    """Its partitions lie in different slots, where nothing can be asked of several at a time."""
+    url = f"redis+cluster://127.0.0.1:{cluster.port}"
+    listener = Listener(lambda message: message.text != "1")
+    source = RedisSource(url, block_s=0.05)
+    async with (
+        RedisTransport(url) as transport,
+        consuming(source, BindingTransport(listener)) as consumer,
+    ):
+        await fill(transport, SESSIONS, 3)
+        await until(lambda: consumer.counts.sent == 6 and consumer.counts.dead == 3)
+        assert await source.redrive(await source.dead_letters()) == 3
+    assert listener.texts() == {session: ["0", "2"] for session in SESSIONS}
