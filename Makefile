@@ -21,6 +21,7 @@
 #   make lock        write requirements.lock, versions and hashes; LOCK_ARGS=--upgrade for newer ones
 #   make audit       look for known vulnerabilities in requirements.lock, where they can be asked for
 #   make docs        write docs/configuration.md from the settings, docs/endpoints.md from a gateway
+#   make console-pictures  the console's views in docs/images
 #   make html        the documents as a site in build/html
 #   make wheel       a wheel in dist/ that brings its own libopus
 #   make test-wheel  that wheel in a fresh environment, without the system's libopus
@@ -38,7 +39,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 NATIVE := $(wildcard _native/*.pyx _native/*.pxd)
-SHIPPED := $(shell find edge _native dispatch router -name '*.py' -o -name '*.py[ix]' -o -name '*.pxd' -o -name '*.lua' -o -name '*.js')
+SHIPPED := $(shell find edge _native dispatch router -name '*.py' -o -name '*.py[ix]' -o -name '*.pxd' -o -name '*.lua' -o -path 'edge/web/*.*')
 PYTEST_ARGS ?=
 # These stop whole gateways or make networks, and mostly wait: two at a time.
 PAIRED := tests/server tests/nodes
@@ -51,7 +52,7 @@ FAULTS_ARGS ?=
 CHAOS_ARGS ?=
 LOCK_ARGS ?=
 
-.PHONY: help demo test bench bench-router bench-dispatch bench-load bench-meeting bench-store soak hostile faults chaos kills meeting-kills dispatch-kills consumer-kills fuzz lint lock audit docs html wheel test-wheel release-check prove-image clean
+.PHONY: help demo test bench bench-router bench-dispatch bench-load bench-meeting bench-store soak hostile faults chaos kills meeting-kills dispatch-kills consumer-kills fuzz lint lock audit docs html console-pictures wheel test-wheel release-check prove-image clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -134,6 +135,9 @@ docs: $(STAMPS)/native
 
 html: docs
 	@$(RUN)/python -m sphinx -W -b html docs build/html
+
+console-pictures: $(STAMPS)/native $(STAMPS)/browser
+	@$(RUN)/python -m tests.web.console_pictures
 
 wheel: dist/stamp
 

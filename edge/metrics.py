@@ -27,6 +27,12 @@ PARTICIPANTS_ACTIVE = Gauge("otp_participants_active", "Open tracks", multiproce
 BACKEND_CONNECTIONS_ACTIVE = Gauge(
     "otp_backend_connections_active", "Open recognizer streams", multiprocess_mode="livesum"
 )
+BREAKER_OPEN = Gauge(
+    "edgescribe_breaker_open",
+    "1 while a recognizer that failed is left alone by some worker",
+    ["provider"],
+    multiprocess_mode="livemax",
+)
 SESSION_STARTS = Counter("otp_session_starts", "Sessions opened, by recognizer", ["provider"])
 SESSION_REATTACHMENTS = Counter(
     "otp_session_reattachments", "Connections that went on with a session there was"

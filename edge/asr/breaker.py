@@ -101,6 +101,10 @@ class Breakers:
             self._by_name[name] = breaker
         return breaker
 
+    def open_by_name(self) -> dict[str, bool]:
+        """Whether attempts at each recognizer that was ever tried are restricted."""
+        return {name: breaker.is_open for name, breaker in self._by_name.items()}
+
     def turnstile(self, name: str) -> asyncio.Semaphore:
         """To be held while a connection to this recognizer is opening, and asked for before it."""
         turnstile = self._turnstiles.get(name)

@@ -381,6 +381,8 @@ class Worker:
             tracks=counts.tracks,
             draining=self._draining,
         )
+        for provider, is_open in self._gateway.breakers().items():
+            metrics.BREAKER_OPEN.labels(provider).set(is_open)
         metrics.SESSIONS_ACTIVE.set(counts.active)
         metrics.SESSIONS_DETACHED.set(counts.detached)
         metrics.PARTICIPANTS_ACTIVE.set(counts.tracks)

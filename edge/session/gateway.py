@@ -185,6 +185,10 @@ class Gateway:
         """What each of its tracks does just now."""
         return overview(self._metronome.members)
 
+    def breakers(self) -> dict[str, bool]:
+        """Whether the breaker of each recognizer that was tried is open."""
+        return self._breakers.open_by_name()
+
     def has_room(self, session_id: str | None, speaker: str | None = None) -> bool:
         """Whether such a connection can be taken; coming back takes no room."""
         return self._sessions.has_room(session_id, speaker)
@@ -200,9 +204,9 @@ class Gateway:
 
     def attach(self, request: SessionRequest, outlet: SessionOutlet) -> Attachment | None:
         """A client's place in its session, opened now if need be; None while draining."""
-        if request.use_dispatcher is None:
-            asked = self.settings.use_dispatcher and self.offer.dispatches
-            request = msgspec.structs.replace(request, use_dispatcher=asked)
+        asked = request.use_dispatcher
+        asked = self.settings.use_dispatcher if asked is None else asked
+        request = msgspec.structs.replace(request, use_dispatcher=asked and self.offer.dispatches)
         provider = request.provider or self.offer.default_provider
         attachment = self._sessions.attach(request, outlet, provider)
         if attachment is not None and attachment.request.use_dispatcher:

@@ -1,5 +1,4 @@
-// Client of edge.session.v1: speak into a session, follow one, come back after a lost connection.
-// docs/javascript-client.md describes it.
+// Client of edge.session.v1: docs/javascript-client.md describes it.
 
 const SUBPROTOCOL = "edge.session.v1";
 const RATE = 16000;
@@ -59,7 +58,7 @@ export class EdgeSession {
     return this;
   }
 
-  // Ends when the gateway has finished what was said and told it, or after timeout_ms.
+  // Ends when all that was said has been told, or after timeout_ms.
   async leave(timeout_ms = 15000) {
     const timer = setTimeout(() => this.close(), timeout_ms);
     await this.stopMicrophone();
@@ -130,13 +129,13 @@ export class EdgeSession {
     if (microphone) await release(microphone);
   }
 
-  // Connections
-
   _connect() {
     clearTimeout(this._timer);
     this._retryMs = null;
     this._state("connecting");
-    const socket = new WebSocket(this.url, SUBPROTOCOL);
+    const offered = [SUBPROTOCOL];
+    if (this.options.key) offered.push("edgescribe.key." + encodeURIComponent(this.options.key));
+    const socket = new WebSocket(this.url, offered);
     this._socket = socket;
     socket.binaryType = "arraybuffer";
     socket.onopen = () => this._hello();
@@ -203,8 +202,6 @@ export class EdgeSession {
     this._state("waiting", { code, reason, retry_in_ms: wait_ms });
     this._timer = setTimeout(() => this._connect(), wait_ms);
   }
-
-  // Messages
 
   _receive(message) {
     switch (message.type) {
@@ -302,8 +299,6 @@ export class EdgeSession {
     if (this._socket?.readyState === 1) this._socket.send(JSON.stringify(message));
   }
 
-  // Audio
-
   _frame(samples) {
     const length_ms = (samples.length * 1000) / RATE;
     const bytes = new Uint8Array(HEADER_BYTES + 2 * samples.length);
@@ -322,7 +317,7 @@ export class EdgeSession {
     }
   }
 
-  // Gives the connection what it has not had yet; a slow one gets it bit by bit.
+  // Gives the connection what it has not had; a slow one bit by bit.
   _pump() {
     clearTimeout(this._pumping);
     const socket = this._socket;

@@ -7,16 +7,14 @@ import gzip
 import http.client
 import json
 import re
-import wave
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from tests.support.server import Server, running
-from tests.support.speech import two_cities_pcm
 from tests.web.support.browser import Browser, Page, browsing
+from tests.web.support.microphone import write_microphone
 from tests.web.support.path import network_path
 
 SECONDS = 7
@@ -55,16 +53,9 @@ def test_the_client_is_served_small_and_cached_by_its_tag(server: Server) -> Non
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Browser]:
     path = tmp_path_factory.mktemp("speech") / "speech.wav"
-    speech = two_cities_pcm()[: SECONDS * 48000 * 2]
-    _write_wav(path, bytes(int(SILENCE_S * 48000) * 2) + speech + bytes(2 * 48000 * 2))
+    write_microphone(path, SECONDS, SILENCE_S)
     async with browsing(path) as browser:
         yield browser
-
-
-def _write_wav(path: Path, pcm: bytes) -> None:
-    with wave.open(str(path), "wb") as wav:
-        wav.setparams((1, 2, 48000, 0, "NONE", ""))
-        wav.writeframes(pcm)
 
 
 async def joined(browser: Browser, url: str, name: str, options: str = "") -> Page:

@@ -36,13 +36,13 @@ class Page:
 
     def __init__(self, browser: Browser, session: str) -> None:
         self._browser = browser
-        self._session = session
+        self.session = session
 
     async def run(self, script: str) -> Any:
         """The value of an expression, awaited; raises ``AssertionError`` with what it threw."""
         answer = await self._browser.call(
             "Runtime.evaluate",
-            self._session,
+            self.session,
             expression=script,
             awaitPromise=True,
             returnByValue=True,
