@@ -16,6 +16,7 @@
 #   make meeting-kills  twenty workers killed while meetings are recorded
 #   make dispatch-kills  targets and workers killed while 10,000 finals are dispatched
 #   make consumer-kills  twenty consumers killed while they empty a queue
+#   make dispatch-backlog  100,000 messages that wait as the gateway starts
 #   make fuzz        a million damaged inputs through the sanitized native decoders
 #   make lint        format, lint and type checks
 #   make lock        write requirements.lock, versions and hashes; LOCK_ARGS=--upgrade for newer ones
@@ -52,7 +53,7 @@ FAULTS_ARGS ?=
 CHAOS_ARGS ?=
 LOCK_ARGS ?=
 
-.PHONY: help demo test bench bench-router bench-dispatch bench-load bench-meeting bench-store soak hostile faults chaos kills meeting-kills dispatch-kills consumer-kills fuzz lint lock audit docs html console-pictures wheel test-wheel release-check prove-image clean
+.PHONY: help demo test bench bench-router bench-dispatch bench-load bench-meeting bench-store soak hostile faults chaos kills meeting-kills dispatch-kills dispatch-backlog consumer-kills fuzz lint lock audit docs html console-pictures wheel test-wheel release-check prove-image clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -109,6 +110,9 @@ meeting-kills: $(STAMPS)/native
 
 dispatch-kills: $(STAMPS)/native
 	@$(RUN)/python -m tests.dispatch.kills $(CHAOS_ARGS)
+
+dispatch-backlog: $(STAMPS)/native
+	@$(RUN)/python -m tests.dispatch.backlog $(BENCH_ARGS)
 
 consumer-kills: $(STAMPS)/native
 	@$(RUN)/python -m tests.dispatch.consumer_kills $(CHAOS_ARGS)

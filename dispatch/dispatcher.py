@@ -18,6 +18,7 @@ from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
 from dispatch.errors import DispatchError, Refused, Unreachable
 from dispatch.interface import Transport
 from dispatch.outbox import Outbox, RowT, envelope, message_id
+from dispatch.pace import Pace
 
 log = logging.getLogger("dispatch")
 
@@ -82,9 +83,11 @@ class Dispatcher(Generic[RowT]):
         outbox_max: int = 100_000,
         idle_s: float = 0.25,
         stop_within_s: float = 10.0,
+        share: float = 1.0,
         acknowledged: Callable[[float], None] | None = None,
     ) -> None:
-        """``acknowledged`` is told of each row how many ms it took from its final to here."""
+        """``share`` of the event loop may be used while others need it; ``acknowledged`` is told of
+        each row how many ms it took from its final to here."""
         self.counts = Counts()
         self._outbox = outbox
         self._transport = transport
@@ -96,6 +99,7 @@ class Dispatcher(Generic[RowT]):
         self._stop_within_s = stop_within_s
         self._is_stopping = False
         self._acknowledged = acknowledged
+        self._pace = Pace(share)
         self._owner = secrets.token_hex(8)
         self._refusals: dict[str, int] = {}
         self._unreachable = 0
@@ -174,6 +178,7 @@ class Dispatcher(Generic[RowT]):
             return False
         if len(self._tasks) >= MAX_SESSIONS:
             await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        await self._pace.turn()
         limit = 1 if self._is_open else self._limit
         rows = await self._outbox.claim(self._owner, limit, self._lease_s)
         for _, of_session in itertools.groupby(rows, key=lambda row: row.session):
@@ -208,6 +213,7 @@ class Dispatcher(Generic[RowT]):
             if self._is_stopping or time.monotonic() > until_s:
                 await self._outbox.retry(self._owner, rows[0], 0.0)
                 return
+            await self._pace.turn()
             try:
                 count = await self._transport.send([envelope(row) for row in rows])
             except DispatchError as error:

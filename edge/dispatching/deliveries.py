@@ -19,6 +19,10 @@ from edge.session.store.interface import OutboxRow, SessionStore
 
 FLUSH_S = 1.5
 """A stop waits so long for what is being delivered; the rest stays in the outbox."""
+AT_ONCE = 32
+"""Messages; to lease and send more in one step takes milliseconds."""
+SHARE = 0.25
+"""Of the worker's event loop; the rest is for those who speak."""
 IDLE_S = 1.0
 """Who appends in this worker wakes the task; this is for what other workers left behind."""
 
@@ -88,8 +92,10 @@ class Deliveries:
             self._transport,
             Retrying(max_retries=settings.dispatch_max_retries),
             outbox_max=settings.dispatch_outbox_max,
+            limit=AT_ONCE,
             idle_s=IDLE_S,
             stop_within_s=FLUSH_S,
+            share=SHARE,
             acknowledged=_acknowledged,
         )
         self._task: asyncio.Task[None] | None = None
