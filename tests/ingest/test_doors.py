@@ -24,7 +24,6 @@ from tests.ingest.support.doors import (
     client,
     errors,
     form,
-    mulaw,
     ogg_opus,
     speech,
     text_of,
@@ -123,9 +122,7 @@ async def test_events_that_are_none_cost_a_call_nothing(gateway: Server) -> None
 @pytest.mark.parametrize(
     ("form", "query"),
     [
-        ("mulaw", "encoding=mulaw&sample_rate=8000"),
         ("wav", ""),
-        ("ogg", ""),
         ("webm", ""),
         ("ogg", "encoding=ogg-opus"),
         ("packets", "encoding=opus&sample_rate=48000"),
@@ -134,7 +131,7 @@ async def test_events_that_are_none_cost_a_call_nothing(gateway: Server) -> None
 )
 async def test_audio_is_heard_in_any_form(gateway: Server, form: str, query: str) -> None:
     stereo = b"".join(speech(16000)[at : at + 2] * 2 for at in range(0, len(speech(16000)), 2))
-    audio = {"mulaw": mulaw, "wav": wav, "ogg": ogg_opus, "webm": webm_opus}
+    audio = {"wav": wav, "ogg": ogg_opus, "webm": webm_opus}
     async with client(gateway, f"/v1/listen?model=nova-3&{query}") as listener:
         if form == "packets":
             for packet in speech_packets(430):
