@@ -70,7 +70,7 @@ class _Held(msgspec.Struct, eq=False):
 
     sessions: Sessions[RedisRow]
     after: str | None = "0-0"
-    """Up to where its predecessors' entries were taken over; None when all are."""
+    """Up to where entries were taken over that were read before; None when all are."""
 
 
 class RedisSource:
@@ -292,22 +292,32 @@ class RedisSource:
         answer = await self._client.xautoclaim(
             partition.messages, self._group, self._name, 0, held.after, count=READ_AT_ONCE
         )
+        known = {row.name for row in held.sessions.rows()}
+        await self._put(partition, [each for each in answer[1] if each[0].decode() not in known])
         held.after = None if answer[0] in (b"0-0", "0-0") else answer[0]
-        await self._put(partition, answer[1])
 
     async def _read_new(self, fresh: Sequence[Partition], block_ms: int) -> None:
-        block = block_ms or None
-        if isinstance(self._client, RedisCluster):
-            # Streams of several slots cannot be waited for together.
-            answers = await asyncio.gather(*(self._read_some([each], None) for each in fresh))
-            found = [stream for answer in answers for stream in answer]
-            if not found:
-                await asyncio.sleep(block_ms / 1000)
-        else:
-            found = await self._read_some(fresh, block)
         by_name = {partition.messages: partition for partition in fresh}
-        for name, entries in found:
-            await self._put(by_name[name.decode()], entries)
+        try:
+            for name, entries in await self._read_all(fresh, block_ms):
+                await self._put(by_name[name.decode()], entries)
+        except BaseException:
+            # What an answer that was lost held is ours by now, and comes before all that is new.
+            for partition in fresh:
+                self._held[partition].after = "0-0"
+            raise
+
+    async def _read_all(
+        self, fresh: Sequence[Partition], block_ms: int
+    ) -> list[tuple[bytes, list[Any]]]:
+        if not isinstance(self._client, RedisCluster):
+            return await self._read_some(fresh, block_ms or None)
+        # Streams of several slots cannot be waited for together.
+        answers = await asyncio.gather(*(self._read_some([each], None) for each in fresh))
+        found = [stream for answer in answers for stream in answer]
+        if not found:
+            await asyncio.sleep(block_ms / 1000)
+        return found
 
     async def _read_some(
         self, fresh: Sequence[Partition], block_ms: int | None
