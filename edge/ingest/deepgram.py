@@ -55,8 +55,8 @@ PATH = "/v1/listen"
 SUBPROTOCOL = "token"
 """What browsers offer beside their key."""
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024
-IDLE_S = 12.0
-"""The service closes after 10 s without audio or KeepAlive; clients send one every 3 to 5 s."""
+IDLE_S = 10.0
+"""As the service does; clients send a KeepAlive every 3 to 5 s."""
 NO_AUDIO = "NET-0001: neither audio nor KeepAlive came within the timeout window"
 NOT_AUDIO = "DATA-0000: this cannot be decoded as audio"
 _EBML = b"\x1a\x45\xdf\xa3"
