@@ -16,6 +16,7 @@
 #   make meeting-kills  twenty workers killed while meetings are recorded
 #   make dispatch-kills  targets and workers killed while 10,000 finals are dispatched
 #   make consumer-kills  twenty consumers killed while they empty a queue
+#   make queue-kills  a Redis killed while 10,000 messages go through it
 #   make dispatch-backlog  100,000 messages that wait as the gateway starts
 #   make fuzz        a million damaged inputs through the sanitized native decoders
 #   make lint        format, lint and type checks
@@ -53,7 +54,7 @@ FAULTS_ARGS ?=
 CHAOS_ARGS ?=
 LOCK_ARGS ?=
 
-.PHONY: help demo test bench bench-router bench-dispatch bench-load bench-meeting bench-store soak hostile faults chaos kills meeting-kills dispatch-kills dispatch-backlog consumer-kills fuzz lint lock audit docs html console-pictures wheel test-wheel release-check prove-image clean
+.PHONY: help demo test bench bench-router bench-dispatch bench-load bench-meeting bench-store soak hostile faults chaos kills meeting-kills dispatch-kills dispatch-backlog consumer-kills queue-kills fuzz lint lock audit docs html console-pictures wheel test-wheel release-check prove-image clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -85,7 +86,7 @@ bench-meeting: $(STAMPS)/native
 	$(RUN)/python -m bench.meeting_growth
 
 bench-dispatch: $(STAMPS)/native
-	@$(RUN)/python -m pytest bench/test_bench_dispatch.py --figures
+	@$(RUN)/python -m pytest bench/test_bench_dispatch.py bench/test_bench_consumer.py --figures
 
 bench-store: $(STAMPS)/native
 	@$(RUN)/python -m pytest bench/test_bench_store.py --figures
@@ -110,6 +111,9 @@ meeting-kills: $(STAMPS)/native
 
 dispatch-kills: $(STAMPS)/native
 	@$(RUN)/python -m tests.dispatch.kills $(CHAOS_ARGS)
+
+queue-kills: $(STAMPS)/native
+	@$(RUN)/python -m tests.dispatch.queue_kills $(CHAOS_ARGS)
 
 dispatch-backlog: $(STAMPS)/native
 	@$(RUN)/python -m tests.dispatch.backlog $(BENCH_ARGS)
