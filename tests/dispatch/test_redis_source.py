@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import signal
+from pathlib import Path
 
 import pytest
 from redis.exceptions import RedisError
@@ -12,6 +13,7 @@ from redis.exceptions import RedisError
 from dispatch.redis_stream import PARTITIONS
 from dispatch.sources.redis import RedisRow, RedisSource
 from dispatch.transports.redis import RedisTransport
+from tests.dispatch.queue_kills import queue_kills
 from tests.dispatch.support.targets import envelope_of, envelopes
 from tests.session.store.support.valkey import Valkey
 
@@ -51,3 +53,11 @@ async def test_entries_of_a_lost_answer_are_read_again_before_newer_ones(
                 continue
             await source.ack("a", rows)
     assert [row.offset for row in rows] == [1, 2, 3, 4]
+
+
+async def test_a_server_that_is_killed_twice_loses_nothing_and_keeps_the_order(
+    tmp_path: Path,
+) -> None:
+    """The short form of ``make queue-kills``."""
+    outcome = await queue_kills(tmp_path, messages=600, kills=2)
+    assert (outcome.arrived, outcome.faults, outcome.kills) == (600, [], 2)
