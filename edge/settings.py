@@ -191,7 +191,7 @@ class Setting:
 
     def shown(self, value: Any) -> str:
         """The value as text, hidden when it is a secret."""
-        if value is None or value == "":
+        if value is None or value in ("", ()):
             return ""
         if self.secret:
             return HIDDEN
