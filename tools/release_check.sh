@@ -40,7 +40,7 @@ echo "== metadata and contents"
 "$tools/check-wheel-contents" --config pyproject.toml "$wheel"
 "$tools/auditwheel" show "$wheel" | tee "$work/shown"
 grep -Eq '"(manylinux|musllinux)_[0-9_]+_[a-z0-9_]+"' "$work/shown" || fail "the wheel is for this machine only"
-for kept in edge/web/ edge/session/store/lua _native/opus.pyx _native/pcm16.h NOTICE; do
+for kept in edge/web/console/index.html edge/web/console/sample.ogg edge/session/store/lua _native/opus.pyx _native/pcm16.h NOTICE; do
     tar -tzf "$source" >"$work/listed"
     grep -q "/$kept" "$work/listed" || fail "$kept is not in the source distribution"
 done

@@ -18,7 +18,7 @@ quietly() {
 }
 
 mkdir "$work/source"
-tar -c --exclude=__pycache__ --exclude='*.so' --exclude='*.c' --exclude='*.html' \
+tar -c --exclude=__pycache__ --exclude='*.so' --exclude='*.c' --exclude='_native/*.html' \
     pyproject.toml setup.py MANIFEST.in README.md LICENSE NOTICE edge _native dispatch router |
     tar -x -C "$work/source"
 tools/notice.sh "$work/source/NOTICE"
