@@ -3,7 +3,8 @@
 # The gateway with its embedded recognizer, as one unprivileged user.
 #
 #   docker build --build-arg REVISION="$(git rev-parse HEAD)" -t edgescribe .
-#   docker run --read-only --tmpfs /tmp -v edgescribe-data:/data -p 8080:8080 edgescribe
+#   docker run --read-only --tmpfs /tmp -v edgescribe-data:/data -p 8080:8080 \
+#       -e EDGESCRIBE_API_KEYS=KEY:ingest+read edgescribe
 
 ARG PYTHON=3.11
 
