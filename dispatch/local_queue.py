@@ -89,6 +89,15 @@ class LocalQueue:
     async def _change(self, work: Callable[[tables.Database], T]) -> T:
         return await self._at_work().change(work)
 
+    async def _forgetting(self, work: Callable[[tables.Database], T]) -> T:
+        """A change that also forgets dead letters which were kept long enough."""
+
+        def both(db: tables.Database) -> T:
+            tables.forget_letters(db, self._keeping.retention_s)
+            return work(db)
+
+        return await self._change(both)
+
     async def put(self, envelopes: Sequence[Envelope]) -> int:
         """Append what is not known yet; how many, from the first on, are in the queue now.
 
@@ -104,7 +113,7 @@ class LocalQueue:
                     raise
                 break
         keeping = self._keeping
-        count = await self._change(
+        count = await self._forgetting(
             lambda db: tables.put(
                 db, numbered, keeping.max_waiting, keeping.retention_s, keeping.max_seen
             )
@@ -125,7 +134,7 @@ class LocalQueue:
         await self._change(lambda db: tables.retry(db, owner, row, delay_s))
 
     async def bury(self, owner: str, row: LocalRow, reason: str) -> None:
-        await self._change(lambda db: tables.bury(db, owner, row, reason))
+        await self._forgetting(lambda db: tables.bury(db, owner, row, reason))
 
     async def outbox_size(self) -> int:
         return await self._read(tables.size)
@@ -134,7 +143,7 @@ class LocalQueue:
         return await self._read(tables.oldest_ms)
 
     async def shed(self, keep: int) -> int:
-        return await self._change(lambda db: tables.shed(db, keep))
+        return await self._forgetting(lambda db: tables.shed(db, keep))
 
     async def hasten(self, ahead_s: float) -> None:
         if await self._read(lambda db: tables.any_later(db, ahead_s)):
@@ -142,13 +151,11 @@ class LocalQueue:
 
     async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
         """What was given up within the retention, oldest first."""
-        kept_s = self._keeping.retention_s
-        await self._change(lambda db: tables.forget_letters(db, kept_s))
-        return await self._read(lambda db: tables.dead_letters(db, limit))
+        return await self._forgetting(lambda db: tables.dead_letters(db, limit))
 
     async def redrive(self, letters: Sequence[DeadLetter]) -> int:
         """Put dead letters back at the end of their sessions; how many were there."""
-        return await self._change(lambda db: tables.redrive(db, letters))
+        return await self._forgetting(lambda db: tables.redrive(db, letters))
 
 
 def number(envelope: Envelope) -> Numbered:
