@@ -36,6 +36,7 @@ SETTINGS = (
 )
 MOST_LISTED = 10_000
 STOP_WITHIN_S = 10.0
+LOOPBACK = ("127.0.0.1", "[::1]", "localhost")
 
 
 class DispatcherFailed(EdgescribeError):
@@ -259,10 +260,14 @@ async def _listen(address: str, sink: Transport, settings: Settings, stack: Asyn
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit() or int(port) > 65535:
         raise SettingError("--listen", address, "write HOST:PORT; port 0 takes a free one")
-    host = host.strip("[]")
-    reception = Reception(sink, secret=settings.dispatch.dispatch_secret.encode())
+    secret = settings.dispatch.dispatch_secret.encode()
+    if not secret and host not in LOOPBACK:
+        get_logger("dispatch").warning(
+            "who reaches this address can bring messages: set dispatch_secret", address=address
+        )
+    reception = Reception(sink, secret=secret)
     try:
-        serving = reception.serving(host, int(port), stop_within_s=STOP_WITHIN_S)
+        serving = reception.serving(host.strip("[]"), int(port), stop_within_s=STOP_WITHIN_S)
         taken = await stack.enter_async_context(serving)
     except OSError as error:
         raise DispatcherFailed(f"{address} cannot be listened on: {error.strerror}") from error
