@@ -97,6 +97,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "edge.web": (),
     "edge.server": (
         "_native",
+        "dispatch.errors",
+        "dispatch.messages",
         "edge.api",
         "edge.asr.embedded",
         "edge.asr.registry",

@@ -12,14 +12,23 @@ from typing import Any
 from sanic import Sanic
 from sanic.config import Config
 
+from dispatch.errors import Unreachable
+from dispatch.messages import DispatcherTranscriptionMessage, RPCResponse
 from edge.auth.guard import Guard
 from edge.errors import Conflict, SettingError, StoreUnavailable
 from edge.server.settings import RoutingSettings
 from edge.session.store.interface import SessionStore, shared_scope
 from router import Router, Service, Stored
 from router.configuration import FileSettings, read, router_of
-from router.errors import RegistryUnavailable, RouterError, VersionConflict
+from router.errors import (
+    BindingUnavailable,
+    RegistryUnavailable,
+    RouterError,
+    ServiceNotDeployed,
+    VersionConflict,
+)
 from router.front import RoutedRequest
+from router.registry import Binding
 from router.table import DEFAULT_SERVICE
 
 SCOPE = shared_scope("router")
@@ -92,16 +101,31 @@ def build_router(
     return router
 
 
-def lookup_in(router: Router) -> Callable[[str], Any]:
-    """Finds what services offer by ``service`` or ``environment/service``; the first environment
-    is meant where none is named. Raises ``SettingError``."""
+class Archive:
+    """A service of the router as a dispatcher; while it is not deployed, messages wait."""
 
-    def find(name: str) -> Any:
+    def __init__(self, binding: Binding) -> None:
+        self._binding = binding
+
+    async def dispatch(self, message: DispatcherTranscriptionMessage) -> RPCResponse:
+        """Call it; raises ``Unreachable`` and what the service raises."""
+        try:
+            answer: RPCResponse = await self._binding.dispatch(message)
+        except (ServiceNotDeployed, BindingUnavailable) as error:
+            raise Unreachable(str(error)) from error
+        return answer
+
+
+def lookup_in(router: Router) -> Callable[[str], Archive]:
+    """Finds dispatchers by ``service`` or ``environment/service``; the first environment is meant
+    where none is named. Raises ``SettingError``."""
+
+    def find(name: str) -> Archive:
         environment, _, service = name.rpartition("/")
         namespaces = router.namespaces
         namespace = namespaces.get(environment) if environment else next(iter(namespaces.values()))
         if namespace is None:
             raise SettingError("dispatch_binding", name, f"there is no environment {environment}")
-        return namespace.get(service)
+        return Archive(namespace.get(service))
 
     return find
