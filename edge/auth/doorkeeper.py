@@ -56,7 +56,7 @@ class FirstFrame:
     """Lets a connection in once its first message has a key that is good: ``auth_ok``, else 4401.
 
     ``judge`` answers or raises ``Denied``; ``admitted`` is told who it is before the protocol
-    learns of its connection.
+    learns of its connection. It is one of the ``strangers`` until then.
     """
 
     def __init__(
@@ -64,8 +64,10 @@ class FirstFrame:
         receiver: Receiver,
         judge: Callable[[str], Awaitable[Admission]],
         admitted: Callable[[Admission], None],
+        strangers: set[FirstFrame],
     ) -> None:
         self._receiver = receiver
+        self._strangers = strangers
         self._judge = judge
         self._admitted = admitted
         self._socket: Socket | None = None
@@ -77,6 +79,7 @@ class FirstFrame:
     def opened(self, socket: Socket) -> None:
         """Wait for the key."""
         self._socket = socket
+        self._strangers.add(self)
         self._due = asyncio.get_running_loop().call_later(AUTH_WITHIN_S, self._late)
 
     def closed(self, close: Close) -> None:
@@ -86,6 +89,7 @@ class FirstFrame:
         if self._judging is not None:
             self._judging.cancel()
         self._socket = None
+        self._strangers.discard(self)
         if self._meter is not None:
             self._meter.connections -= 1
             self._receiver.closed(close)
@@ -115,6 +119,7 @@ class FirstFrame:
             return
         if self._due is not None:
             self._due.cancel()
+        self._strangers.discard(self)
         self._meter = admission.meter
         self._meter.connections += 1
         self._admitted(admission)

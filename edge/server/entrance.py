@@ -30,6 +30,8 @@ from edge.transport.handshake import offered_subprotocols
 PLAIN_PROTOCOL = "edgescribe"
 """Confirmed to pages that offer it beside a key to a protocol without a name of its own."""
 PREFLIGHT_S = 600
+MOST_STRANGERS = 500
+"""Connections of a worker that have yet to show a key in their first message."""
 EVERYBODY = "*"
 _ALWAYS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 _encode = msgspec.json.Encoder().encode
@@ -42,6 +44,7 @@ class Entrance:
         """``guard`` is None where nobody has to show anything."""
         self._guard = guard
         self._origins = frozenset(allowed_origins)
+        self._strangers: set[FirstFrame] = set()
 
     async def plain(self, request: Request) -> HTTPResponse | None:
         """The answer to a request that may not go on; None for one that may."""
@@ -77,6 +80,8 @@ class Entrance:
             )
         except Denied as denied:
             return Refusal(denied.status, denied.detail, denied.retry_after_s)
+        if admission is None and len(self._strangers) >= MOST_STRANGERS:
+            return Refusal(503, "Too many connections have not shown a key yet", 5)
         host = GrantedHost(gateway)
         clean = msgspec.structs.replace(asked, query=query_without_credentials(asked.query))
         if admission is not None:
@@ -90,7 +95,7 @@ class Entrance:
         judge = partial(
             self._guard.first_frame, path=asked.path, query=asked.query, address=address
         )
-        first = FirstFrame(answer.receiver, judge, partial(_grant, host))
+        first = FirstFrame(answer.receiver, judge, partial(_grant, host), self._strangers)
         return _named(answer, first, clean)
 
     def finish(self, request: Request, response: BaseHTTPResponse) -> None:

@@ -6,8 +6,10 @@ import base64
 import hashlib
 import hmac
 import json
+import socket
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 from edge.auth.credentials import query_without_credentials
-from tests.support.server import QUIET_RECOGNIZER, Server, running
+from tests.support.server import QUIET_RECOGNIZER, Server, running, wait_until
 
 SECRET = "a secret of forty characters, or so it is"
 EXPIRES = {"exp": 4_000_000_000}
@@ -167,3 +169,34 @@ def test_nothing_of_a_credential_is_in_the_log(server: Server) -> None:
     server.get(f"/nowhere?key={shown}", headers={"X-Api-Key": "esk_wrong_and_long_enough"})
     log = Path(server.folder / "stderr").read_text()
     assert shown not in log and "esk_wrong" not in log and SECRET not in log
+
+
+def test_connections_that_show_nothing_are_bounded_and_leave_nothing(server: Server) -> None:
+    """They cannot take a worker's memory: past 500 they are refused until some have gone."""
+    url = f"ws://{server.address}/v1/audio/ws/stranger/teacher"
+    handshake = (
+        b"GET /v1/audio/ws/stranger/teacher HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n"
+        b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+    with ExitStack() as strangers:
+        for _ in range(500):
+            address = (server.host, server.port)
+            stranger = strangers.enter_context(socket.create_connection(address, timeout=5))
+            stranger.sendall(handshake)
+            assert stranger.recv(4096).startswith(b"HTTP/1.1 101 ")
+        with pytest.raises(InvalidStatus, match="503"), connect(url):
+            pass
+        headers = {"Authorization": f"Bearer {token(scope='ingest')}"}
+        with connect(url, additional_headers=headers):
+            pass
+
+    def is_let_in() -> bool:
+        try:
+            with connect(url) as ws:
+                ws.send(json.dumps({"type": "auth", "key": token(scope="ingest")}))
+                return ws.recv(timeout=5) == '{"type":"auth_ok"}'
+        except InvalidStatus:
+            return False
+
+    wait_until(is_let_in, "room for one that says who it is")
