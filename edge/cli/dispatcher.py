@@ -68,6 +68,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="how long to wait for a batch to become full (default 5)",
     )
+    parser.add_argument(
+        "--takeover",
+        type=number(float, 0.5, 300),
+        default=5.0,
+        metavar="SECONDS",
+        help="redis: how soon others read on for a consumer that died (default 5)",
+    )
     files = parser.add_argument_group("jsonl")
     files.add_argument("--path", type=Path, metavar="FILE", help="file to append to")
     files.add_argument(
@@ -138,7 +145,9 @@ def _source(arguments: argparse.Namespace, settings: Settings) -> Source[Any]:
             raise MissingDependency("redis", "redis") from error
         url = _needed(chosen.dispatch_redis_url, "dispatch_redis_url", "redis://host:6379/0")
         try:
-            return RedisSource(url, deadline_s=chosen.dispatch_deadline_s)
+            return RedisSource(
+                url, lease_s=arguments.takeover, deadline_s=chosen.dispatch_deadline_s
+            )
         except ValueError as error:
             raise SettingError("dispatch_redis_url", "***", str(error)) from error
     if kind == "sqs":

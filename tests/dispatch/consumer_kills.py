@@ -50,7 +50,7 @@ class Consumers:
         self.file = folder / "out.jsonl"
         self._command = [sys.executable, "-m", "edge.cli", "dispatcher", *source, "--sink", "jsonl"]
         self._command += ["--path", str(self.file), "--batch-wait", "0"]
-        self._command += ["--dispatch-deadline-s", "1"]
+        self._command += ["--dispatch-deadline-s", "1", "--takeover", "1"]
         self._log = (folder / "consumers.log").open("ab")
         self._started = 0
         self._processes = [self._start() for _ in range(count)]
