@@ -18,7 +18,7 @@ audit() {
 }
 
 echo 'jinja2==2.4.1' >"$work/canary"
-if audit --no-deps --requirement "$work/canary" >"$work/said" 2>&1 || ! grep -q 2.4.1 "$work/said"; then
+if audit --no-deps --requirement "$work/canary" >"$work/said" 2>&1 || ! grep -Eq '(PYSEC|GHSA|CVE)-' "$work/said"; then
     echo "not audited: the advisories cannot be reached from here"
     exit 0
 fi
