@@ -14,7 +14,7 @@ trap 'rm -rf "$work"' EXIT
 "$python" -m pip --python "$work/environment/bin/python" install -qq --disable-pip-version-check \
     --group audit
 audit() {
-    timeout 300 "$work/environment/bin/pip-audit" --disable-pip --progress-spinner off "$@"
+    timeout 60 "$work/environment/bin/pip-audit" --disable-pip --progress-spinner off "$@"
 }
 
 echo 'jinja2==2.4.1' >"$work/canary"
