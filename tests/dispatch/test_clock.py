@@ -73,7 +73,7 @@ async def fill(store: SessionStore) -> None:
 def dispatcher(
     store: SessionStore, target: Transport, lease_s: float = 30.0
 ) -> Dispatcher[OutboxRow]:
-    retrying = Retrying(first_delay_s=0.2, max_delay_s=0.5, probe_every_s=0.2)
+    retrying = Retrying(first_delay_s=0.1, max_delay_s=0.3, probe_every_s=0.1)
     return Dispatcher(store, target, retrying, limit=20, idle_s=0.02, lease_s=lease_s)
 
 
