@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 import msgspec
@@ -17,14 +17,13 @@ from dispatch.messages import Envelope
 from dispatch.redis_stream import (
     DEAD_LETTERS_KEPT_S,
     DIED_MS,
-    FIELDS,
     GROUP,
     PREFIX,
     REASON,
     Partition,
+    Script,
     connect,
     disconnect,
-    envelope_of,
     fields_of,
     partition_of,
     partitions,
@@ -32,6 +31,7 @@ from dispatch.redis_stream import (
 )
 from dispatch.sources.ending import end
 from dispatch.sources.leases import Leases
+from dispatch.sources.redis_rows import UNREADABLE, RedisLetter, RedisRow, letter_of, row_of
 from dispatch.sources.sessions import Sessions
 
 MAX_BUFFERED = 1000
@@ -39,30 +39,20 @@ MAX_BUFFERED = 1000
 READ_AT_ONCE = 100
 TRIM_EVERY_S = 10.0
 ACKNOWLEDGED_KEPT_S = 3600.0
-UNREADABLE = "not an entry of the dispatch queue"
 
 
-class RedisRow(msgspec.Struct, frozen=True):
-    """An entry; ``name`` is its id in the stream of its partition."""
-
-    name: str
-    session: str
-    offset: int
-    epoch: str
-    attempt: int
-    enqueued_ms: int
-    body: bytes
-
-    def failed(self) -> RedisRow:
-        return msgspec.structs.replace(self, attempt=self.attempt + 1)
-
-
-class RedisLetter(msgspec.Struct, frozen=True):
-    """A message that was given up: why, and when (ms since 1970)."""
-
-    row: RedisRow
-    reason: str
-    died_ms: int
+_read = Script("""
+local found = {}
+for i = 1, #KEYS, 2 do
+  if redis.call('GET', KEYS[i + 1]) == ARGV[2] then
+    local answer = redis.call(
+      'XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', ARGV[3], 'STREAMS', KEYS[i], '>')
+    if answer then found[#found + 1] = answer[1] end
+  end
+end
+return found
+""")
+"""Who was held up for longer than a lease must not read what is another's by now."""
 
 
 class _Held(msgspec.Struct, eq=False):
@@ -71,6 +61,8 @@ class _Held(msgspec.Struct, eq=False):
     sessions: Sessions[RedisRow]
     after: str | None = "0-0"
     """Up to where entries were taken over that were read before; None when all are."""
+    last: str = "$"
+    """The entry that was read last."""
 
 
 class RedisSource:
@@ -310,28 +302,27 @@ class RedisSource:
     async def _read_all(
         self, fresh: Sequence[Partition], block_ms: int
     ) -> list[tuple[bytes, list[Any]]]:
-        if not isinstance(self._client, RedisCluster):
-            return await self._read_some(fresh, block_ms or None)
-        # Streams of several slots cannot be waited for together.
-        answers = await asyncio.gather(*(self._read_some([each], None) for each in fresh))
-        found = [stream for answer in answers for stream in answer]
-        if not found:
-            await asyncio.sleep(block_ms / 1000)
+        if isinstance(self._client, RedisCluster):
+            # Streams of several slots cannot be read or waited for together.
+            answers = await asyncio.gather(*(self._read_some([each]) for each in fresh))
+            found = [stream for answer in answers for stream in answer]
+            if not found:
+                await asyncio.sleep(block_ms / 1000)
+            return found
+        found = await self._read_some(fresh)
+        if not found and block_ms:
+            after = {each.messages: self._held[each].last for each in fresh}
+            await self._client.xread(after, count=1, block=block_ms)
+            found = await self._read_some(fresh)
         return found
 
-    async def _read_some(
-        self, fresh: Sequence[Partition], block_ms: int | None
-    ) -> list[tuple[bytes, list[Any]]]:
-        answer = await self._client.xreadgroup(
-            self._group,
-            self._name,
-            {partition.messages: ">" for partition in fresh},
-            count=READ_AT_ONCE,
-            block=block_ms,
-        )
-        if isinstance(answer, dict):
-            return [(name, entries[0]) for name, entries in answer.items()]
-        return answer or []
+    async def _read_some(self, fresh: Sequence[Partition]) -> list[tuple[bytes, list[Any]]]:
+        keys = [key for each in fresh for key in (each.messages, each.lease(self._group))]
+        answer = await _read.run(self._client, keys, self._group, self._name, READ_AT_ONCE)
+        return [
+            (stream, [(name, dict(zip(flat[::2], flat[1::2], strict=True))) for name, flat in read])
+            for stream, read in answer
+        ]
 
     async def _put(self, partition: Partition, entries: Iterable[Any]) -> None:
         rows = []
@@ -341,6 +332,7 @@ class RedisSource:
             except ValueError:
                 raw = [part for pair in (fields or {}).items() for part in pair]
                 await self._bury(partition, name.decode(), raw, UNREADABLE)
+            self._held[partition].last = name.decode()
         self._held[partition].sessions.put(rows)
 
     async def _bury(
@@ -381,32 +373,3 @@ class RedisSource:
                     await self._client.xadd(partition.messages, pairs)
                     count += 1
         return count
-
-
-def row_of(name: str, fields: Mapping[bytes, bytes] | None) -> RedisRow:
-    """An entry as a row; ``ValueError`` when it is none of ours."""
-    envelope = envelope_of(fields or {})
-    session, _, offset = envelope.message_id.rpartition(":")
-    if session != envelope.session:
-        raise ValueError("the id is not that of a message of the session")
-    return RedisRow(
-        name,
-        session,
-        int(offset),
-        envelope.epoch,
-        max(envelope.attempt - 1, 0),
-        envelope.enqueued_ms,
-        envelope.body,
-    )
-
-
-def letter_of(name: str, fields: Mapping[bytes, bytes]) -> RedisLetter:
-    """A dead letter, also of what was no entry of ours."""
-    reason = fields.get(REASON.encode(), b"").decode(errors="replace")
-    died_ms = int(name.partition("-")[0])
-    try:
-        row = row_of(name, fields)
-    except ValueError:
-        body = fields.get(FIELDS[2].encode(), b"")
-        return RedisLetter(RedisRow(name, "?", 0, "", 0, died_ms, body), UNREADABLE, died_ms)
-    return RedisLetter(row, reason, died_ms)
