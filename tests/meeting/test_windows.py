@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dispatch.messages import decode_message
 from edge.asr.funasr import FunASRRecognizer, FunASRSettings
 from edge.asr.interface import Emit, Recognizer, RecognizerStream, StreamRequest
 from edge.meeting.book import ASR, INGEST, PEOPLE
@@ -135,6 +136,24 @@ async def test_w6_a_window_keeps_all_its_sentences_and_is_told(
     assert result.avg_window_latency_ms == asr.avg_window_latency_ms > 0
     assert asr.last_window_end_seq == 7 and asr.last_success_at
     assert [task.parameters["format"] for task in endpoint.tasks] == ["pcm"] * 3
+
+
+async def test_what_windows_say_is_dispatched_where_that_is_asked_for(
+    tmp_path: Path, endpoint: FakeFunASR
+) -> None:
+    """Silence is not: an utterance without text is no message."""
+    posts: list[None] = []
+    async with worker(tmp_path, funasr(endpoint), asr_window_seconds=2, asr_hop_seconds=2) as w:
+        w.dispatch(lambda: posts.append(None))
+        await w.speak(talk("alpha", "", "", "", "delta", ""))
+        await w.windows.run(SESSION, "teacher")
+        said = [each for each in await w.raw() if each.text]
+        rows = await w.store.claim("test", 10)
+    messages = [decode_message(row.body) for row in rows]
+    assert [message.text for message in messages] == [each.text for each in said]
+    assert [message.text for message in messages] == ["alpha", "delta"]
+    assert {(each.session_id, each.endpoint_id) for each in messages} == {(SESSION, "teacher")}
+    assert len(posts) == 2
 
 
 async def test_a_run_again_finds_nothing_to_do_and_a_limit_is_kept(

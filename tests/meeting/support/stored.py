@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -70,6 +70,19 @@ class Worker:
             mode="realtime" if self.settings.asr_realtime_enabled else "windowed",
             window_seconds=self.settings.asr_window_seconds,
             hop_seconds=self.settings.asr_hop_seconds,
+        )
+
+    def dispatch(self, posted: Callable[[], None]) -> None:
+        """From now on what windows say waits in the outbox, and ``posted`` is called."""
+        self.windows = Windows(
+            self.store,
+            self.objects,
+            self.views,
+            self.settings,
+            self._choices,
+            self._model_of,
+            self.said.append,
+            posted,
         )
 
     async def speak(
