@@ -77,9 +77,14 @@ class Consumers:
         """SIGTERM to all; their exit statuses."""
         for process in self._processes:
             process.terminate()
-        statuses = [process.wait(STOP_WITHIN_S) for process in self._processes]
+        return [process.wait(STOP_WITHIN_S) for process in self._processes]
+
+    def end(self) -> None:
+        """Leave none behind."""
+        for process in self._processes:
+            process.kill()
+            process.wait()
         self._log.close()
-        return statuses
 
     def heard(self) -> dict[str, list[str]]:
         """What is in the file, by session."""
@@ -93,26 +98,36 @@ async def kill_consumers(
     """Fill the queue in as many pieces as there are kills, with a kill after each."""
     started_s = time.monotonic()
     each = messages // len(SESSIONS)
-    piece = max(each // (kills + 1), 1)
     consumers = Consumers(source, folder)
-    async with transport:
-        for first in range(0, each, piece):
-            await consumers.ready()
-            count = min(piece, each - first)
-            filling = asyncio.create_task(fill(transport, SESSIONS, count, first))
-            goal = (first + count // 3) * len(SESSIONS)
-            async with asyncio.timeout(60):
-                while sum(len(set(said)) for said in consumers.heard().values()) < goal:
-                    await asyncio.sleep(0.005)
-            if first // piece < kills:
-                await asyncio.to_thread(consumers.kill_one, random.randrange(CONSUMERS))
-            await filling
-        async with asyncio.timeout(60):
-            while sum(len(set(said)) for said in consumers.heard().values()) < each * len(SESSIONS):
-                await asyncio.sleep(0.1)
-        await consumers.ready()
-    statuses = await asyncio.to_thread(consumers.stop)
+    try:
+        async with transport:
+            await fill_and_kill(consumers, transport, each, kills)
+        statuses = await asyncio.to_thread(consumers.stop)
+    finally:
+        consumers.end()
     return judge(consumers.heard(), each, statuses, time.monotonic() - started_s)
+
+
+async def fill_and_kill(consumers: Consumers, transport: Transport, each: int, kills: int) -> None:
+    """Return when all has arrived, and all consumers are at work again."""
+    piece = max(each // (kills + 1), 1)
+    for first in range(0, each, piece):
+        await consumers.ready()
+        count = min(piece, each - first)
+        filling = asyncio.create_task(fill(transport, SESSIONS, count, first))
+        await arrived(consumers, (first + count // 3) * len(SESSIONS))
+        if first // piece < kills:
+            await asyncio.to_thread(consumers.kill_one, random.randrange(CONSUMERS))
+        await filling
+    await arrived(consumers, each * len(SESSIONS))
+    await consumers.ready()
+
+
+async def arrived(consumers: Consumers, count: int) -> None:
+    """Wait until so many are there, repetitions apart."""
+    async with asyncio.timeout(60):
+        while sum(len(set(said)) for said in consumers.heard().values()) < count:
+            await asyncio.sleep(0.005)
 
 
 def judge(heard: dict[str, list[str]], each: int, statuses: list[int], took_s: float) -> Outcome:
