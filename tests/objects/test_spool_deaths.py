@@ -39,7 +39,7 @@ async def test_workers_that_are_killed_leave_nothing_behind_but_what_another_sto
     keys = [line.strip() for line in acked if line.endswith(".pcm\n")]
     async with open_objects(behind_spool, tmp_path) as store:
         assert isinstance(store, SpooledStore)
-        assert (await store.waiting()).objects >= len(keys) >= 20
+        assert (await store.waiting()).objects >= len(keys) > 10
         assert await store.get(keys[0]) == body_of(keys[0])
         frozen.thaw()
         await until(lambda: is_empty(store))

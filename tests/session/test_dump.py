@@ -10,6 +10,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from edge.demo.replay import read_dump
 from edge.session import dump, rotation
@@ -137,7 +138,7 @@ def test_two_workers_may_record_one_session(tmp_path: Path) -> None:
 
 
 async def test_a_full_disk_costs_lines_is_logged_once_and_tried_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = True
     really = os.write
@@ -150,17 +151,18 @@ async def test_a_full_disk_costs_lines_is_logged_once_and_tried_again(
 
     monkeypatch.setattr(rotation.os, "write", write)
     monkeypatch.setattr(dump, "_RETRY_S", 0.3)
-    dumps = Dumps(DumpSettings(dump_websocket_messages=True), tmp_path)
-    dumps.start()
-    for number in range(2):
-        dumps.incoming("s", b"%d" % number)
-        while dumps.counts.dropped == number:
+    with capture_logs() as logged:
+        dumps = Dumps(DumpSettings(dump_websocket_messages=True), tmp_path)
+        dumps.start()
+        for number in range(2):
+            dumps.incoming("s", b"%d" % number)
+            while dumps.counts.dropped == number:
+                await asyncio.sleep(0.02)
+        full = False
+        dumps.incoming("s", b"2")
+        while not dumps.counts.written:
             await asyncio.sleep(0.02)
-    full = False
-    dumps.incoming("s", b"2")
-    while not dumps.counts.written:
-        await asyncio.sleep(0.02)
-    await dumps.stop()
+        await dumps.stop()
     assert [line["data"] for line in lines(tmp_path / "dumps/s/media.jsonl")] == ["2"]
-    logged = capsys.readouterr().out
-    assert (logged.count("recording failed"), logged.count("written again")) == (1, 1)
+    said = [each["event"] for each in logged]
+    assert [sum(words in each for each in said) for words in ("failed", "written again")] == [1, 1]
