@@ -226,7 +226,10 @@ async def test_a_phone_sees_all_of_it(browser: Browser, page: Page) -> None:
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_the_keyboard_reaches_everything_in_order(browser: Browser, page: Page) -> None:
-    await page.run("location.hash = '#live'; document.activeElement.blur(); scrollTo(0, 0)")
+    await browser.call("Page.bringToFront", page.session)
+    await browser.call("Emulation.setFocusEmulationEnabled", page.session, enabled=True)
+    await page.run("location.hash = '#live'; document.querySelector('.skip').focus()")
+    await page.until("document.hasFocus() && !document.getElementById('view-live').hidden")
     reached = []
     for _ in range(12):
         for kind in ("keyDown", "keyUp"):
