@@ -66,7 +66,7 @@ test: $(STAMPS)/native $(STAMPS)/browser $(STAMPS)/nginx
 	@if [[ -n "$(PYTEST_ARGS)" ]]; then
 		$(RUN)/python -m pytest $(PYTEST_ARGS)
 	else
-		$(RUN)/python -m pytest -q -n 3 --dist loadfile $(PAIRED:%=--ignore=%) $(ALONE:%=--ignore=%)
+		$(RUN)/python -m pytest -q -n 4 --dist loadfile $(PAIRED:%=--ignore=%) $(ALONE:%=--ignore=%)
 		$(RUN)/python -m pytest -q -n 2 --dist loadfile $(PAIRED) $(ALONE:%=--ignore=%)
 		$(RUN)/python -m pytest -q $(ALONE)
 	fi
