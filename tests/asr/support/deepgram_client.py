@@ -2,7 +2,8 @@
 
 ``deepgram_client.py v1|v2 URL KEY AUDIO_FILE OPTIONS``: streams the file to the endpoint with the
 client's own connection, as OPTIONS (JSON) say, validates every message against the client's own
-types, and prints them as JSON.
+types, and prints them as JSON. ``sizes`` of OPTIONS are the bytes of each message, ``every_s`` is
+the time between two (0: all at once).
 
 ``deepgram_client.py validate``: reads messages of clients, one a line with its version before it,
 and validates them.
@@ -53,11 +54,13 @@ async def talk(version: str, url: str, key: str, audio: bytes, options: dict[str
     told: list[dict[str, Any]] = []
     listen = client.listen.v1 if version == "v1" else client.listen.v2
     sizes = options.pop("sizes")
+    every_s = options.pop("every_s", 0.0)
     async with listen.connect(**options) as connection:
         at = 0
         for size in sizes:
             await connection.send_media(audio[at : at + size])
             at += size
+            await asyncio.sleep(every_s)
         if version == "v1":
             await connection.send_keep_alive()
             await connection.send_finalize()
