@@ -54,6 +54,13 @@ return found
 """)
 """Who was held up for longer than a lease must not read what is another's by now."""
 
+_redrive = Script("""
+if redis.call('XDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
+redis.call('XADD', KEYS[2], '*', unpack(ARGV, 2))
+return 1
+""")
+"""In one step: who dies half way neither loses a dead letter nor has it twice."""
+
 
 class _Held(msgspec.Struct, eq=False):
     """A partition that this consumer reads."""
@@ -366,10 +373,7 @@ class RedisSource:
             name = f"{row.session}:{row.offset}"
             now_ms = int(time.time() * 1000)
             entry = Envelope(name, row.session, row.body, 0, row.epoch, now_ms)
-            fields = fields_of(entry)
+            keys = [partition.dead, partition.messages]
             async with asyncio.timeout(self._deadline_s):
-                if await self._client.xdel(partition.dead, row.name):
-                    pairs = dict(zip(fields[::2], fields[1::2], strict=True))
-                    await self._client.xadd(partition.messages, pairs)
-                    count += 1
+                count += await _redrive.run(self._client, keys, row.name, *fields_of(entry))
         return count

@@ -97,7 +97,7 @@ async def test_a_redelivery_is_known_by_its_id(target: Target) -> None:
 async def test_a_target_that_hangs_costs_the_deadline_and_nothing_else(target: Target) -> None:
     await target.start()
     async with target.transport(SHORT_S) as transport:
-        await deliver(transport, [envelope_of("red", 1)])
+        await retried(transport, [envelope_of("red", 1)])
         await target.hang()
         start_s = time.monotonic()
         try:

@@ -106,7 +106,7 @@ async def test_a_handshake_a_head_and_a_body_have_their_deadlines(
     async with silent(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf") as port:
         with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
             await asked(RemoteService(f"http://127.0.0.1:{port}", **options))
-    assert time.monotonic() - began_s < 10 * SOON_S
+    assert time.monotonic() - began_s < 50 * SOON_S
 
 
 async def test_w13_an_upstream_is_replaced_under_load_without_a_failure() -> None:
