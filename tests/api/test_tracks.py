@@ -49,7 +49,8 @@ async def test_the_tracks_of_all_workers_are_shown_by_any_of_them() -> None:
         async with asyncio.timeout(10):
             async for everything in told(server):
                 live = [each for each in everything["tracks"] if each["state"] == "live"]
-                if len(live) == CLIENTS and all(each["packets"] == PACKETS for each in live):
+                heard = [each["packets"] == PACKETS and each["backlog_ms"] < 500 for each in live]
+                if len(live) == CLIENTS and all(heard):
                     break
         assert {each["worker"] for each in live} == {0, 1}
         assert {each["session"] for each in live} == {f"s{number}" for number in range(CLIENTS)}
@@ -57,7 +58,6 @@ async def test_the_tracks_of_all_workers_are_shown_by_any_of_them() -> None:
             assert (each["tag"], each["provider"], each["has_client"]) == ("a-tag", "openai", True)
             assert each["audio_ms"] >= PACKETS * 20 and each["since_packet_s"] >= 0
             assert 0 < each["age_s"] < 60 and each["lost"] == each["corrupt"] == 0
-            assert each["backlog_ms"] < 500
         one = await tracks(server, "?session=s3&limit=1")
         assert [each["session"] for each in one["tracks"]] == ["s3"] and one["total"] == 1
         few = await tracks(server, "?limit=2")

@@ -22,6 +22,7 @@ from edge.asr.embedded import (
     run_caretaker,
     weights,
 )
+from edge.asr.embedded.messages import Kind
 from edge.asr.embedded.process import InferenceServer
 from edge.asr.embedded.weights import WeightFile
 from edge.asr.interface import StreamRequest
@@ -93,7 +94,7 @@ async def test_a_segment_that_kills_the_process_again_and_again_ends_only_its_st
         kill(pid, signal.SIGSTOP)
         stream.send(pcm[: int(1.8 * RATE_HZ) * 2])
         stream.commit()
-        await asyncio.wait_for(_until_sent(embedded), 5)
+        await asyncio.wait_for(_until_asked(embedded, stream), 15)
         kill(pid)
         await listener.until(lambda seen: seen.ended is not None)
         neighbour.send(pcm)
@@ -103,10 +104,12 @@ async def test_a_segment_that_kills_the_process_again_and_again_ends_only_its_st
     assert "better" in other.text.lower()
 
 
-async def _until_sent(embedded: object) -> None:
-    """Return once the worker has given a request to its socket."""
+async def _until_asked(embedded: object, stream: object) -> None:
+    """Return once the text of an utterance that is over has been asked for, over the socket."""
     outstanding = embedded._client._outstanding
-    while not any(entry.sends for entry in outstanding.values()):
+    while not stream._unanswered or not any(
+        entry.sends and entry.request.kind is not Kind.INTERIM for entry in outstanding.values()
+    ):
         await asyncio.sleep(0.01)
 
 

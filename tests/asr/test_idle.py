@@ -88,8 +88,8 @@ async def test_an_idle_track_ends_at_once() -> None:
     service = Scripted()
     async with scene(service, settings=IDLE) as played:
         await until(lambda: service.streams and service.streams[0].closed)
-        async with asyncio.timeout(0.5):
-            await played.supervisor.finish(10)
+        async with asyncio.timeout(5):
+            await played.supervisor.finish(30)
         assert len(service.streams) == 1
 
 

@@ -365,19 +365,22 @@ async def test_a_service_that_does_not_read_makes_the_connection_unwritable_unti
 
 
 async def test_cancelling_a_connect_leaves_nothing_open() -> None:
-    gone = asyncio.Event()
+    asked, gone = asyncio.Event(), asyncio.Event()
 
     async def script(wire: Wire) -> None:
         await wire.reader.readuntil(b"\r\n\r\n")
+        asked.set()
         with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
             await wire.reader.readuntil(b"never")
         gone.set()
 
     async with service(script) as url:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.1):
-                await opened(url, Ear())
-        await asyncio.wait_for(gone.wait(), 2)
+        opening = asyncio.create_task(opened(url, Ear()))
+        await asyncio.wait_for(asked.wait(), 5)
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        await asyncio.wait_for(gone.wait(), 5)
 
 
 async def test_a_service_behind_tls_is_reached_and_its_certificate_checked(tmp_path: Path) -> None:

@@ -206,7 +206,7 @@ async def test_an_answer_that_drips_is_over_at_the_deadline() -> None:
     async with webhook(handler) as url:
         with pytest.raises(Unreachable, match=r"within 0\.2 s"):
             await post(url, deadline_s=0.2)
-    assert time.monotonic() - start_s < 2.0
+    assert time.monotonic() - start_s < 5
 
 
 async def test_what_a_request_says_and_how_it_is_signed() -> None:

@@ -207,11 +207,11 @@ async def test_w11_a_live_client_that_does_not_flush_is_awaited_no_longer_than_i
 
     flush = finalize_module.flush
     monkeypatch.setattr(finalize_module, "flush", soon)
-    async with worker(tmp_path) as w, live(tmp_path, "teacher", takes_s=2.0):
+    async with worker(tmp_path) as w, live(tmp_path, "teacher", takes_s=5.0):
         await interview(w)
         began_s = time.monotonic()
         await w.finalizer.finalize(SESSION)
-        assert time.monotonic() - began_s < 1.5
+        assert time.monotonic() - began_s < 3.5
         said = (await stored(w))["utterances_raw_by_stream"]["teacher"]
         assert [each["text"] for each in said] == ["Hello everyone."]
 

@@ -72,7 +72,7 @@ async def test_every_worker_follows_within_a_second_and_after_a_restart(
             await served[number].deployments.deploy("production", "db", entry)
             await served_everywhere(served, word, FOLLOWED_WITHIN_S)
     async with workers(location, 2) as again:
-        await served_everywhere(again, b'"two"', 0.25)
+        await served_everywhere(again, b'"two"', FOLLOWED_WITHIN_S)
         await again[0].deployments.remove("production", "db")
         await served_everywhere(again, b"not deployed", FOLLOWED_WITHIN_S)
 
