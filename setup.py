@@ -53,6 +53,7 @@ def extension(name: str, *, opus: bool = False) -> Extension:
 
 
 setup(
+    options={"build_ext": {"parallel": os.cpu_count() or 1}},
     ext_modules=cythonize(
         [
             extension("opus", opus=True),
@@ -67,6 +68,7 @@ setup(
             extension("chunks"),
         ],
         language_level=3,
+        nthreads=os.cpu_count() or 1,
         compiler_directives={
             "boundscheck": DEBUG,
             "wraparound": False,
@@ -74,5 +76,5 @@ setup(
             "initializedcheck": DEBUG,
             "embedsignature": True,
         },
-    )
+    ),
 )

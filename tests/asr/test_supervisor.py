@@ -318,7 +318,7 @@ async def test_zero_never_forces_a_commit() -> None:
 
 async def test_a_stalled_service_costs_bounded_memory() -> None:
     """60 s of audio into a connection that nobody reads."""
-    settings = msgspec.structs.replace(QUICK, recognizer_backlog_ms=1000)
+    settings = msgspec.structs.replace(QUICK, recognizer_stall_s=60, recognizer_backlog_ms=1000)
     async with FakeOpenAI(faults=[Fault(deaf=True)]) as endpoint:
         async with scene(openai(endpoint.url), settings=settings) as played:
             await until(lambda: endpoint.open_connections)

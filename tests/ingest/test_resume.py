@@ -81,9 +81,15 @@ async def hasty() -> AsyncIterator[tuple[Server, FakeOpenAI]]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def small() -> AsyncIterator[tuple[Server, FakeOpenAI]]:
-    """A gateway for one session, which keeps three finals."""
-    limits = {"EDGESCRIBE_MISSED_FINALS": "3", "EDGESCRIBE_MAX_SESSIONS": "1"}
-    async with gateway(FakeOpenAI(), **limits, **GRACE) as running:
+    """A gateway for one session, which keeps three finals; nothing is final until 3 s of quiet."""
+    settings = {
+        "EDGESCRIBE_MISSED_FINALS": "3",
+        "EDGESCRIBE_MAX_SESSIONS": "1",
+        "EDGESCRIBE_IDLE_FILL_AFTER_MS": "5000",
+        "FORCE_COMMIT_TIMEOUT": "3",
+        "SESSION_RESUME_GRACE_PERIOD": "20",
+    }
+    async with gateway(FakeOpenAI(), **settings) as running:
         yield running
 
 
