@@ -8,10 +8,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-import msgspec
-
 from edge.auth.grants import Denied
 from edge.auth.guard import Admission
+from edge.auth.introductions import MOST_HELD, Introduce, Introduction
 from edge.auth.quota import Meter
 from edge.transport.interface import Close, Receiver, Socket
 
@@ -20,15 +19,6 @@ UNAUTHORIZED = 4401
 FORBIDDEN = 4003
 TOO_MANY = 4029
 OK = b'{"type":"auth_ok"}'
-
-
-class Auth(msgspec.Struct, frozen=True, tag_field="type", tag="auth"):
-    """The first message of a recorder that has no other place for its key."""
-
-    key: str
-
-
-_decode = msgspec.json.Decoder(Auth).decode
 
 
 class Counted:
@@ -53,7 +43,7 @@ class Counted:
 
 
 class FirstFrame:
-    """Lets a connection in once its first message has a key that is good: ``auth_ok``, else 4401.
+    """Lets a connection in once a first message has a key that is good, else closes it with 4401.
 
     ``judge`` answers or raises ``Denied``; ``admitted`` is told who it is before the protocol
     learns of its connection. It is one of the ``strangers`` until then.
@@ -62,11 +52,14 @@ class FirstFrame:
     def __init__(
         self,
         receiver: Receiver,
-        judge: Callable[[str], Awaitable[Admission]],
+        introduce: Introduce,
+        judge: Callable[[Introduction], Awaitable[Admission]],
         admitted: Callable[[Admission], None],
         strangers: set[FirstFrame],
     ) -> None:
         self._receiver = receiver
+        self._introduce = introduce
+        self._held: list[tuple[bytes, bool]] = []
         self._strangers = strangers
         self._judge = judge
         self._admitted = admitted
@@ -98,16 +91,21 @@ class FirstFrame:
         if self._socket is None or self._judging is not None:
             return
         try:
-            auth = _decode(data)
-        except msgspec.MsgspecError:
-            self._socket.close(UNAUTHORIZED, 'The first message is {"type":"auth","key":…}')
+            introduction = self._introduce(data)
+        except ValueError as problem:
+            self._socket.close(UNAUTHORIZED, str(problem))
             return
-        self._socket.pause()
-        self._judging = asyncio.get_running_loop().create_task(self._decide(auth.key))
+        if introduction is None or introduction.is_event:
+            self._held.append((data, is_text))
+        if introduction is not None:
+            self._socket.pause()
+            self._judging = asyncio.get_running_loop().create_task(self._decide(introduction))
+        elif len(self._held) >= MOST_HELD:
+            self._socket.close(UNAUTHORIZED, "No key among the first messages")
 
-    async def _decide(self, key: str) -> None:
+    async def _decide(self, introduction: Introduction) -> None:
         try:
-            admission = await self._judge(key)
+            admission = await self._judge(introduction)
         except Denied as denied:
             if self._socket is not None:
                 code = {403: FORBIDDEN, 429: TOO_MANY}.get(denied.status, UNAUTHORIZED)
@@ -124,8 +122,12 @@ class FirstFrame:
         self._meter.connections += 1
         self._admitted(admission)
         self.message = self._receiver.message
-        socket.send_text(OK)
+        if not introduction.is_event:
+            socket.send_text(OK)
         self._receiver.opened(socket)
+        for data, is_text in self._held:
+            self.message(data, is_text)
+        self._held.clear()
         socket.resume()
 
     def _late(self) -> None:

@@ -22,7 +22,7 @@ from edge.auth.grants import Allowance, Denied, Grant, forbidden, unknown
 from edge.auth.keys import Keys
 from edge.auth.quota import Meter, Quotas
 from edge.auth.rooms import room_grant
-from edge.auth.rules import RECORDERS, Need, is_public, need_of_request, need_of_socket
+from edge.auth.rules import Need, introduces_itself, is_public, need_of_request, need_of_socket
 from edge.auth.settings import AuthSettings
 from edge.auth.tokens import Tokens
 from edge.session.store.interface import SessionStore
@@ -98,20 +98,27 @@ class Guard:
         subprotocols: Sequence[str],
         address: str,
     ) -> Admission | None:
-        """Who connects; None for a recorder that will say so in its first message.
+        """Who connects; None for a client that will say so in its first messages.
 
         Raises ``Denied``.
         """
         credential = presented(headers, query, subprotocols)
-        if credential is None and path.startswith(RECORDERS):
+        if credential is None and introduces_itself(path):
             return None
         need = need_of_socket(path, query, self._followed)
         grant = await self._identify(credential, need, address)
         return self._connect(grant, need)
 
-    async def first_frame(self, key: str, path: str, query: str, address: str) -> Admission:
-        """Who connected, by what the first message says. Raises ``Denied``."""
+    async def first_frame(
+        self, key: str, path: str, query: str, address: str, session: str | None = None
+    ) -> Admission:
+        """Who connected, by what the first messages say. Raises ``Denied``.
+
+        ``session``: the one it is for, where the path and the query do not say.
+        """
         need = need_of_socket(path, query, self._followed)
+        if session is not None and need.session is None:
+            need = msgspec.structs.replace(need, session=session)
         grant = await self._identify(Presented(key), need, address)
         return self._connect(grant, need)
 

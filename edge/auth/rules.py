@@ -42,8 +42,14 @@ FOLLOWED = ("ingest", "read")
 """Sockets that are listened to, as well as spoken into: what a client does there, it says later."""
 SPOKEN = ("ingest",)
 RECORDERS = "/v1/audio/ws/"
+CALLS = "/twilio"
 SESSION_NAMES = ("sessionId", "session")
 """Parameters by which sockets are told their session."""
+
+
+def introduces_itself(path: str) -> bool:
+    """Whether clients of a socket's path may show their key after the handshake."""
+    return path.startswith(RECORDERS) or path == CALLS
 
 
 class Need(msgspec.Struct, frozen=True):

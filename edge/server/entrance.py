@@ -21,6 +21,8 @@ from edge.auth.credentials import query_without_credentials, without_credentials
 from edge.auth.doorkeeper import Counted, FirstFrame
 from edge.auth.grants import Denied, Grant
 from edge.auth.guard import Admission, Guard
+from edge.auth.introductions import Introduction, of_call, of_recorder
+from edge.auth.rules import CALLS
 from edge.ingest.interface import Refusal, UpgradeRequest
 from edge.session.gateway import Acceptance, Gateway
 from edge.session.granted import GrantedHost
@@ -31,7 +33,7 @@ PLAIN_PROTOCOL = "edgescribe"
 """Confirmed to pages that offer it beside a key to a protocol without a name of its own."""
 PREFLIGHT_S = 600
 MOST_STRANGERS = 500
-"""Connections of a worker that have yet to show a key in their first message."""
+"""Connections of a worker that have yet to show a key in their first messages."""
 EVERYBODY = "*"
 _ALWAYS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 _encode = msgspec.json.Encoder().encode
@@ -92,10 +94,17 @@ class Entrance:
         if admission is not None:
             receiver = Counted(answer.receiver, admission.meter)
             return _named(answer, receiver, clean)
-        judge = partial(
-            self._guard.first_frame, path=asked.path, query=asked.query, address=address
+        guard = self._guard
+
+        async def judge(shown: Introduction) -> Admission:
+            return await guard.first_frame(
+                shown.key, asked.path, asked.query, address, shown.session
+            )
+
+        introduce = of_call if asked.path == CALLS else of_recorder
+        first = FirstFrame(
+            answer.receiver, introduce, judge, partial(_grant, host), self._strangers
         )
-        first = FirstFrame(answer.receiver, judge, partial(_grant, host), self._strangers)
         return _named(answer, first, clean)
 
     def finish(self, request: Request, response: BaseHTTPResponse) -> None:
