@@ -81,6 +81,7 @@ class FluxRecognizer(Recognizer):
             self.counts,
             emit,
             verbatim=request.verbatim,
+            is_behind=request.is_behind,
         )
 
     def _parameters(self, request: StreamRequest) -> list[tuple[str, str]]:

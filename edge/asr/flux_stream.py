@@ -7,6 +7,7 @@ Comes in: PCM at 16 kHz, commits, and the service's messages. Goes out: ``Stream
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 
@@ -39,6 +40,8 @@ FRAME_MS = 80
 FRAME_BYTES = FRAME_MS * BYTES_PER_MS
 STARVED_S = 0.25
 """Without audio for so long an open turn is given silence, or it could never end."""
+LATE_S = 0.1
+"""A look that comes this late says that the worker stood still: audio may be there unread."""
 MOST_UNREPORTED_MS = 2000.0
 """Audio that a service that lives may leave without a report, whether it holds speech or not."""
 MOST_UNHEARD_MS = 1000.0
@@ -84,10 +87,13 @@ class FluxStream(ServiceStream):
         emit: Emit,
         *,
         verbatim: bool = False,
+        is_behind: Callable[[], bool] | None = None,
     ) -> None:
-        """``new_item`` names turns; ``verbatim`` emits the service's messages, too."""
+        """``new_item`` names turns; ``verbatim`` emits the service's messages, too; ``is_behind``
+        as in ``StreamRequest``."""
         super().__init__(NAME, connection, emit)
         self._verbatim = verbatim
+        self._is_behind = is_behind
         self._new_item = new_item
         self._counts = counts
         self._gathered = bytearray()
@@ -95,6 +101,8 @@ class FluxStream(ServiceStream):
         self._base = TimeBase()
         self._audio_s = time.monotonic()
         """When audio last came, or silence in its place was sent."""
+        self._look_s = math.inf
+        """When audio will next be looked for."""
         self._turn: Turn | None = None
         self._turn_ended = asyncio.Event()
         self._next_message = 0
@@ -186,10 +194,15 @@ class FluxStream(ServiceStream):
             self._say(CLOSE_STREAM)
 
     def _watch_starvation(self) -> None:
-        """While a turn is open and no audio comes, put silence in its place, in real time."""
+        """While a turn is open and no audio comes, put silence in its place, in real time.
+
+        Audio that waits in a busy worker would have it in the middle of a word.
+        """
         if self._turn is None or self._closing:
             return
         now_s = time.monotonic()
+        if now_s - self._look_s > LATE_S or (self._is_behind is not None and self._is_behind()):
+            self._audio_s = now_s
         lacking_s = now_s - self._audio_s
         if lacking_s >= STARVED_S:
             self._send_rest()
@@ -198,6 +211,7 @@ class FluxStream(ServiceStream):
             self._counts.silence_ms += silence_ms
             self._put_frames(bytes(silence_ms * BYTES_PER_MS))
             self._audio_s, lacking_s = now_s, 0.0
+        self._look_s = self._audio_s + STARVED_S
         self._later("starved", STARVED_S - lacking_s, self._watch_starvation)
 
     def _take(self, message: bytes) -> None:
@@ -271,7 +285,7 @@ class FluxStream(ServiceStream):
 
     def _open_turn(self, info: TurnInfo) -> Turn:
         turn = Turn(info.turn_index, self._new_item(), info.audio_window_start * 1000)
-        self._turn = turn
+        self._turn, self._look_s = turn, math.inf
         self._watch_starvation()
         return turn
 

@@ -60,6 +60,8 @@ class StreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The client's own service, for a recognizer that takes one."""
     verbatim: bool = False
     """Whether the service's own messages are wanted, from a recognizer that has them."""
+    is_behind: Callable[[], bool] | None = None
+    """Whether audio that has come is still to be sent: if none comes, it is not for want of any."""
 
 
 class Interim(msgspec.Struct, frozen=True, kw_only=True):

@@ -105,7 +105,8 @@ class Link:
         started_s = time.monotonic()
         try:
             async with asyncio.timeout(limit_s):
-                self._stream = await self._recognizer.open(request, self._on_event)
+                asked = msgspec.structs.replace(request, is_behind=self._is_behind)
+                self._stream = await self._recognizer.open(asked, self._on_event)
         except RecognizerError:
             raise
         except TimeoutError as error:
@@ -157,6 +158,9 @@ class Link:
         if self._track.speech_since(self._covered_ms):
             self._covered_ms = feed.delivered_ms
             stream.commit()
+
+    def _is_behind(self) -> bool:
+        return not self._live
 
     def share(self, context: str) -> bool:
         """See ``RecognizerStream.share``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from http import HTTPStatus
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from edge.asr.deepgram import DeepgramSettings
 from edge.asr.flux import FluxRecognizer, FluxSettings
-from edge.asr.flux_stream import FRAME_BYTES, FluxStream, TimeBase
+from edge.asr.flux_stream import FRAME_BYTES, STARVED_S, FluxStream, TimeBase
 from edge.asr.interface import AudioWanted, RecognizerStream, StreamRequest
 from edge.errors import (
     RecognizerBusy,
@@ -247,6 +248,28 @@ async def test_a_turn_without_further_audio_gets_silence_so_that_it_ends() -> No
     assert second.start_ms == pytest.approx(600, abs=21)
     assert second.end_ms == pytest.approx(1200, abs=21)
     assert made.counts.silence_ms >= 250
+
+
+async def test_audio_that_waits_in_a_busy_worker_gets_no_silence_in_its_midst() -> None:
+    """Neither while the worker stands still nor while kept audio is still to be played."""
+    speech = sentence("alpha", RATE_HZ, pause_ms=480)
+    cut = len(tone("alpha", RATE_HZ)) // 2
+    behind = True
+    async with FakeFlux() as service:
+        made, events = recognizer(service), Events()
+        stream = await made.open(request(is_behind=lambda: behind), events)
+        send(stream, speech[:cut])
+        await until(lambda: events.interims)
+        await asyncio.sleep(2 * STARVED_S)
+        behind = False
+        time.sleep(2 * STARVED_S)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert made.counts.silence_ms == 0
+        send(stream, speech[cut:])
+        await until(lambda: events.finals)
+        await stream.close()
+    assert events.texts == ["alpha"]
 
 
 async def test_a_turn_whose_end_was_never_told_is_a_final_when_the_next_begins() -> None:

@@ -15,7 +15,7 @@ from tests.asr.support.vendors import VENDORS
 from tests.asr.upstream_faults import run
 
 MOMENTS = 1
-AT_ONCE = 9
+AT_ONCE = 4
 
 
 @pytest.mark.parametrize("name", VENDORS)
