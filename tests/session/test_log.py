@@ -65,6 +65,18 @@ async def logged(location: str, session: str, words: list[str]) -> list[Entry]:
     return entries
 
 
+async def have_joined(location: str, session: str, speakers: list[str]) -> list[Entry]:
+    """The log, once these have joined."""
+    seen: list[str] = []
+    try:
+        async with asyncio.timeout(WITHIN_S):
+            while (seen := joins(entries := await log_of(location, session))) != speakers:
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise AssertionError(f"{seen} have joined, not {speakers}") from None
+    return entries
+
+
 def in_order(entries: list[Entry]) -> bool:
     """Offsets without a hole, and no entry of a track behind one with a later fence."""
     fences: dict[str, int] = {}
@@ -90,6 +102,7 @@ async def test_a_meeting_is_in_the_log_and_goes_on_at_another_gateway(tmp_path: 
                 await first.until(lambda: first.text("a") == "alpha")
                 await first.say("b", "bravo", pause_ms=0)
                 await logged(store, "m", ["alpha"])
+                await have_joined(store, "m", ["a", "b"])
                 async with joined(two, "m") as second:
                     await second.say("a", "charlie")
                     assert (await first.closed())[0] == 4009
@@ -100,10 +113,7 @@ async def test_a_meeting_is_in_the_log_and_goes_on_at_another_gateway(tmp_path: 
                     by_tag = {final.text: final for final in finals(entries)}
                     assert by_tag["charlie"].start_ms > by_tag["alpha"].end_ms, "one clock"
                     assert not by_tag["bravo"].sent and by_tag["alpha"].sent
-                    async with asyncio.timeout(WITHIN_S):
-                        while joins(entries) != ["a", "b", "a"]:
-                            entries = await log_of(store, "m")
-                    assert in_order(entries)
+                    assert in_order(await have_joined(store, "m", ["a", "b", "a"]))
             async with joined(one, "m") as third:
                 await third.say("a", "delta")
                 await third.until(lambda: third.text("a") == "delta")
