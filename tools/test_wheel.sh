@@ -35,5 +35,11 @@ if ! grep -q 'libopus .* at .*/site-packages/edgescribe.libs/libopus' "$work/doc
     echo "the libopus that runs is not the one in the wheel" >&2
     exit 1
 fi
-alone edgescribe demo
-alone python -m pytest -q -p no:cacheprovider
+# The demo takes as long as its speech does, and leaves most of the machine to the tests.
+alone edgescribe demo >"$work/demo" 2>&1 &
+demo=$!
+tested=0
+alone python -m pytest -q -p no:cacheprovider || tested=$?
+wait "$demo" || { cat "$work/demo" >&2; exit 1; }
+tail -n 9 "$work/demo"
+exit "$tested"
