@@ -18,7 +18,7 @@ echo "installing $(basename "$wheel") into a fresh environment"
 
 mkdir -p "$work"/tree/tests/{server,audio,asr}
 cp -r pyproject.toml "$work/tree"
-cp -r tests/native tests/support "$work/tree/tests"
+cp -r tests/conftest.py tests/native tests/support "$work/tree/tests"
 cp -r tests/audio/support "$work/tree/tests/audio"
 cp -r tests/asr/support "$work/tree/tests/asr"
 cp tests/server/test_start.py tests/server/test_tls.py "$work/tree/tests/server"
