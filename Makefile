@@ -43,10 +43,13 @@ STAMPS := $(VENV)/stamps
 NATIVE := $(wildcard _native/*.pyx _native/*.pxd)
 SHIPPED := $(shell find edge _native dispatch router -name '*.py' -o -name '*.py[ix]' -o -name '*.pxd' -o -name '*.lua' -o -path 'edge/web/*.*')
 PYTEST_ARGS ?=
-# These stop whole gateways or make networks, and mostly wait: two at a time.
-PAIRED := tests/server tests/nodes
+# These take longest: first, so that nothing waits for the last of them.
+LONG := tests/ingest tests/meeting tests/demo tests/asr
+# These stop whole gateways or make networks, and mostly wait: three at a time.
+FEW := tests/nodes/test_sockets.py tests/server tests/nodes
 # These measure time: they want the machine for themselves.
 ALONE := tests/hostile tests/nodes/test_latency.py tests/server/test_ready_time.py
+SPREAD := --dist loadfile --no-loadscope-reorder
 BENCH_MODE ?= --benchmark-only
 BENCH_ARGS ?=
 FUZZ_ARGS ?=
@@ -66,8 +69,8 @@ test: $(STAMPS)/native $(STAMPS)/browser $(STAMPS)/nginx
 	@if [[ -n "$(PYTEST_ARGS)" ]]; then
 		$(RUN)/python -m pytest $(PYTEST_ARGS)
 	else
-		$(RUN)/python -m pytest -q -n 4 --dist loadfile $(PAIRED:%=--ignore=%) $(ALONE:%=--ignore=%)
-		$(RUN)/python -m pytest -q -n 2 --dist loadfile $(PAIRED) $(ALONE:%=--ignore=%)
+		$(RUN)/python -m pytest -q -n 4 $(SPREAD) $(LONG) tests $(FEW:%=--ignore=%) $(ALONE:%=--ignore=%)
+		$(RUN)/python -m pytest -q -n 3 $(SPREAD) $(FEW) $(ALONE:%=--ignore=%)
 		$(RUN)/python -m pytest -q $(ALONE)
 	fi
 

@@ -177,13 +177,20 @@ class Server:
             connection.close()
 
     def exchange(self, sent: bytes) -> bytes:
-        """Everything that comes back for raw bytes until the server closes."""
-        with socket.create_connection((self.host, self.port), timeout=5) as connection:
-            connection.sendall(sent)
-            received = b""
+        """Everything that comes back for raw bytes until the server closes.
+
+        It does not read on when it refuses a request: its close is a reset then.
+        """
+        received = b""
+        with (
+            socket.create_connection((self.host, self.port), timeout=5) as connection,
+            suppress(ConnectionResetError, BrokenPipeError),
+        ):
+            with suppress(ConnectionResetError, BrokenPipeError):
+                connection.sendall(sent)
             while chunk := connection.recv(65536):
                 received += chunk
-            return received
+        return received
 
     def wait_ready(self) -> None:
         """Return when it takes work; fail with its log when it ends instead."""
