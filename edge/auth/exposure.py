@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge.auth.addresses import is_own_machine
+from edge.auth.addresses import Proxies, is_own_machine
 from edge.auth.keys import Keys
 from edge.auth.settings import AuthSettings
 from edge.auth.tokens import Tokens
@@ -28,7 +28,8 @@ def is_configured(settings: AuthSettings, data_dir: Path) -> bool:
 
 
 def check_exposure(host: str, settings: AuthSettings, data_dir: Path) -> None:
-    """Raises ``SettingError`` for a gateway that everybody could use."""
+    """Raises ``SettingError`` for a gateway that everybody could use, or that trusts nonsense."""
+    Proxies(settings.trusted_proxies)
     if settings.insecure or is_own_machine(host) or is_configured(settings, data_dir):
         return
     raise SettingError(

@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 from prometheus_client import Counter
 
-from edge.auth.addresses import client_of
+from edge.auth.addresses import Proxies, client_of
 from edge.auth.credentials import Presented, presented
 from edge.auth.exposure import keys_path
 from edge.auth.grants import Allowance, Denied, Grant, forbidden, unknown
@@ -57,6 +57,7 @@ class Guard:
         self._keys = Keys(keys_path(settings, data_dir), settings.api_keys)
         self._tokens = Tokens(settings)
         self._followed = followed
+        self._proxies = Proxies(settings.trusted_proxies)
         self._failures: OrderedDict[str, list[float]] = OrderedDict()
         self._known: OrderedDict[bytes, None] = OrderedDict()
         self.quotas = Quotas(
@@ -77,6 +78,10 @@ class Guard:
         """End; a second at most."""
         await self._tokens.stop()
         await self.quotas.stop()
+
+    def client(self, peer: str, forwarded: Iterable[str]) -> str:
+        """The address that somebody comes from, behind proxies that are trusted."""
+        return self._proxies.client(peer, forwarded)
 
     async def request(
         self, method: str, path: str, query: str, headers: Mapping[str, str], address: str

@@ -38,6 +38,10 @@ class AuthSettings(msgspec.Struct, frozen=True, kw_only=True):
         int, option("Wrong credentials that one address may show in a minute", ge=1, le=10_000)
     ] = 30
     """Then 429, until a minute has passed; those that are known go on."""
+    trusted_proxies: Annotated[
+        tuple[str, ...], option("Addresses and networks of proxies that say whom they pass on")
+    ] = ()
+    """Wrong credentials count under the address in their ``X-Forwarded-For``."""
     allowed_origins: Annotated[
         tuple[str, ...], option("Origins whose pages may use the gateway; * is all")
     ] = ()

@@ -60,7 +60,7 @@ class Entrance:
                 request.path,
                 request.query_string,
                 request.headers,
-                request.ip or "",
+                _client(request, self._guard),
             )
             request.ctx.quota = None if admission is None else admission.meter
         except Denied as denied:
@@ -74,7 +74,7 @@ class Entrance:
         asked = _asked(request)
         if self._guard is None:
             return gateway.upgrade(asked)
-        address = request.ip or ""
+        address = _client(request, self._guard)
         offered = tuple(offered_subprotocols(request.headers))
         try:
             admission = await self._guard.socket(
@@ -144,6 +144,10 @@ class Entrance:
         if not self._origins or origin is None or EVERYBODY in self._origins:
             return True
         return origin in self._origins or urlsplit(origin).netloc == request.headers.get("host")
+
+
+def _client(request: Request, guard: Guard) -> str:
+    return guard.client(request.ip or "", request.headers.getall("x-forwarded-for", ()))
 
 
 def _asked(request: Request) -> UpgradeRequest:
