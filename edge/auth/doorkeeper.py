@@ -11,11 +11,10 @@ from collections.abc import Awaitable, Callable
 from edge.auth.grants import Denied
 from edge.auth.guard import Admission
 from edge.auth.introductions import MOST_HELD, Introduce, Introduction
-from edge.auth.quota import Meter
+from edge.auth.quota import UNAUTHORIZED
 from edge.transport.interface import Close, Receiver, Socket
 
 AUTH_WITHIN_S = 10.0
-UNAUTHORIZED = 4401
 FORBIDDEN = 4003
 TOO_MANY = 4029
 OK = b'{"type":"auth_ok"}'
@@ -24,21 +23,24 @@ OK = b'{"type":"auth_ok"}'
 class Counted:
     """A receiver whose connection counts against its key's."""
 
-    __slots__ = ("_meter", "_receiver", "message")
+    __slots__ = ("_admission", "_receiver", "_socket", "message")
 
-    def __init__(self, receiver: Receiver, meter: Meter) -> None:
+    def __init__(self, receiver: Receiver, admission: Admission) -> None:
         self._receiver = receiver
-        self._meter = meter
+        self._admission = admission
+        self._socket: Socket | None = None
         self.message = receiver.message
 
     def opened(self, socket: Socket) -> None:
         """The upgrade is done."""
-        self._meter.connections += 1
+        self._socket = socket
+        self._admission.join(socket)
         self._receiver.opened(socket)
 
     def closed(self, close: Close) -> None:
         """The connection is over."""
-        self._meter.connections -= 1
+        if self._socket is not None:
+            self._admission.meter.leave(self._socket)
         self._receiver.closed(close)
 
 
@@ -64,7 +66,7 @@ class FirstFrame:
         self._judge = judge
         self._admitted = admitted
         self._socket: Socket | None = None
-        self._meter: Meter | None = None
+        self._admission: Admission | None = None
         self._due: asyncio.TimerHandle | None = None
         self._judging: asyncio.Task[None] | None = None
         self.message = self._first
@@ -81,10 +83,10 @@ class FirstFrame:
             self._due.cancel()
         if self._judging is not None:
             self._judging.cancel()
-        self._socket = None
+        socket, self._socket = self._socket, None
         self._strangers.discard(self)
-        if self._meter is not None:
-            self._meter.connections -= 1
+        if self._admission is not None and socket is not None:
+            self._admission.meter.leave(socket)
             self._receiver.closed(close)
 
     def _first(self, data: bytes, is_text: bool) -> None:
@@ -118,8 +120,8 @@ class FirstFrame:
         if self._due is not None:
             self._due.cancel()
         self._strangers.discard(self)
-        self._meter = admission.meter
-        self._meter.connections += 1
+        self._admission = admission
+        admission.join(socket)
         self._admitted(admission)
         self.message = self._receiver.message
         if not introduction.is_event:

@@ -36,6 +36,8 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     meter: str = ""
     """What its use is counted under, where that is not its name."""
     expires_unix_s: float | None = None
+    key_id: str | None = None
+    """The stored key that it comes from, which may be removed; None: another credential."""
 
     def has(self, *wanted: str) -> bool:
         """Whether one of these scopes, or ``admin``, is among its own."""

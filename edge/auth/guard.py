@@ -26,6 +26,7 @@ from edge.auth.rules import Need, introduces_itself, is_public, need_of_request,
 from edge.auth.settings import AuthSettings
 from edge.auth.tokens import Tokens
 from edge.session.store.interface import SessionStore
+from edge.transport.interface import Socket
 
 MINUTE_S = 60.0
 MOST_REMEMBERED = 10_000
@@ -40,6 +41,10 @@ class Admission(msgspec.Struct, frozen=True):
 
     grant: Grant
     meter: Meter
+
+    def join(self, socket: Socket) -> None:
+        """Its connection is open."""
+        self.meter.join(socket, self.grant.key_id)
 
 
 class Guard:
@@ -68,6 +73,7 @@ class Guard:
                 requests_per_s=settings.key_requests_per_s,
                 audio_s_per_day=settings.key_audio_s_per_day,
             ),
+            lambda key_id: self._keys.is_good(key_id, time.time()),
         )
 
     def start(self) -> None:

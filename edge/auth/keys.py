@@ -42,6 +42,10 @@ class StoredKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The one session it is good for."""
     allowance: Allowance = Allowance()
 
+    def is_over(self, now_unix_s: float) -> bool:
+        """Whether its time has passed."""
+        return 0 < self.expires_unix_s <= now_unix_s
+
 
 class _Kept(msgspec.Struct, frozen=True):
     keys: list[StoredKey]
@@ -127,14 +131,19 @@ class Keys:
             kept = self._by_id.get(match[1])
             shown = digest(key)
             if kept is not None and hmac.compare_digest(kept.sha256, shown):
-                is_over = 0 < kept.expires_unix_s <= now_unix_s
-                return None if is_over else _grant(kept)
+                return None if kept.is_over(now_unix_s) else _grant(kept)
         shown = digest(key)
         found = None
         for known, grant in self._given:
             if hmac.compare_digest(known, shown):
                 found = grant
         return found
+
+    def is_good(self, id: str, now_unix_s: float) -> bool:
+        """Whether a stored key still is, as ``Grant.key_id`` names it."""
+        self._look()
+        kept = self._by_id.get(id)
+        return kept is not None and not kept.is_over(now_unix_s)
 
     def _look(self, *, first: bool = False) -> None:
         """Read the file again if it is another one; one that cannot be read changes nothing."""
@@ -170,6 +179,7 @@ def _grant(key: StoredKey) -> Grant:
         scopes=frozenset(key.scopes),
         session=key.session,
         allowance=key.allowance,
+        key_id=key.id,
     )
 
 

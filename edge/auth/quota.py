@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Protocol
@@ -16,6 +17,7 @@ from edge.auth.grants import Allowance, Grant
 from edge.errors import Conflict, StoreError
 from edge.logs import Repeats, get_logger
 from edge.session.store.interface import SessionStore, shared_scope
+from edge.transport.interface import Socket
 
 SCOPE = shared_scope("quota")
 FAMILY = "audio"
@@ -24,6 +26,7 @@ LOOK_EVERY_S = 1.0
 KEPT_S = 3 * 86400.0
 BURST_S = 2.0
 MOST_METERS = 10_000
+UNAUTHORIZED = 4401
 
 _log = get_logger("edge.auth.quota")
 
@@ -50,7 +53,8 @@ class Meter:
         self._audio_s = grant.audio_s
         """What a token allows in this worker, whatever the day."""
         self._expires_unix_s = grant.expires_unix_s or 0.0
-        self.connections = 0
+        self._sockets: dict[Socket, str | None] = {}
+        """Open connections, each with the stored key that it was opened with."""
         self.shared_ms = 0.0
         """The day's audio of all workers, as it was last added up."""
         self.day = ""
@@ -61,9 +65,31 @@ class Meter:
         self._spent_s = time.monotonic()
 
     @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._sockets)
+
+    def join(self, socket: Socket, key_id: str | None) -> None:
+        """A connection is open, by a stored key or by another credential."""
+        self._sockets[socket] = key_id
+
+    def leave(self, socket: Socket) -> None:
+        """A connection is over."""
+        self._sockets.pop(socket, None)
+
+    def dismiss(self, is_good: Callable[[str], bool]) -> None:
+        """Close the connections of keys that are not good any more."""
+        judged = {key: is_good(key) for key in set(self._sockets.values()) if key is not None}
+        if all(judged.values()):
+            return
+        for socket, key in tuple(self._sockets.items()):
+            if key is not None and not judged[key]:
+                socket.close(UNAUTHORIZED, "This key is not good any more")
+
+    @property
     def is_idle(self) -> bool:
         """Whether nothing of the key is open, and nothing has to be remembered of it."""
-        if self.connections or self._tracks:
+        if self._sockets or self._tracks:
             return False
         if self._audio_s is not None and time.time() < self._expires_unix_s:
             return False
@@ -140,7 +166,11 @@ class Meter:
 class Quotas:
     """All meters of a worker, and the task that adds them up."""
 
-    def __init__(self, store: SessionStore, usual: Allowance) -> None:
+    def __init__(
+        self, store: SessionStore, usual: Allowance, is_good: Callable[[str], bool]
+    ) -> None:
+        """``is_good``: whether a stored key still is."""
+        self._is_good = is_good
         self._store = store
         self._usual = usual
         self._meters: dict[str, Meter] = {}
@@ -192,8 +222,9 @@ class Quotas:
                     await self._share()
                 for meter in self._meters.values():
                     meter.enforce()
+                    meter.dismiss(self._is_good)
             except Exception as error:
-                self._repeats.note("limits of keys are not looked at", "error", exc_info=error)
+                self._repeats.note("keys are not looked at", "error", exc_info=error)
 
     async def _share(self) -> None:
         day = datetime.now(UTC).date().isoformat()

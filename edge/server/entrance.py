@@ -92,7 +92,7 @@ class Entrance:
         if isinstance(answer, Refusal):
             return answer
         if admission is not None:
-            receiver = Counted(answer.receiver, admission.meter)
+            receiver = Counted(answer.receiver, admission)
             return _named(answer, receiver, clean)
         guard = self._guard
 

@@ -8,7 +8,7 @@ const MAX_COMMANDS = 16;
 const CLOSED = "the session is closed";
 const MAX_BUFFERED = 128 * 1024;
 // After these a new connection would fare no better.
-const FINAL_CODES = new Set([1000, 1003, 1007, 1008, 1009, 4001, 4003, 4004, 4009]);
+const FINAL_CODES = new Set([1000, 1003, 1007, 1008, 1009, 4001, 4003, 4004, 4009, 4401]);
 // After these it needs a pause.
 const SLOW_CODES = new Set([1011, 1013, 4029]);
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
 import jwt
 import pytest
@@ -22,6 +23,7 @@ from edge.auth.tokens import Tokens
 from edge.errors import SettingError
 from edge.logs import hide_in_text
 from edge.session.store.opening import open_store
+from edge.transport.interface import Socket
 
 EC = ec.generate_private_key(ec.SECP256R1())
 Serve = Callable[[asyncio.StreamWriter], Awaitable[None]]
@@ -43,7 +45,8 @@ def grant(name: str, **more: object) -> Grant:
 
 def quotas(folder: Path) -> Quotas:
     """Those of a store that is not opened: nothing is added up."""
-    return Quotas(open_store(str(folder / "unused.db")), Allowance(requests_per_s=5))
+    store = open_store(str(folder / "unused.db"))
+    return Quotas(store, Allowance(requests_per_s=5), lambda key_id: True)
 
 
 def test_limits_of_a_key_are_those_it_has_now(tmp_path: Path) -> None:
@@ -65,7 +68,7 @@ def test_meters_that_are_idle_make_room(tmp_path: Path, monkeypatch: pytest.Monk
         meter.open(track)
         meter.close(track)
     busy = all_.meter(grant("busy"))
-    busy.connections += 1
+    busy.join(cast(Socket, object()), None)
     all_.meter(grant("one more"))
     assert set(all_._meters) == {"bounded", "busy", "one more"}
 

@@ -176,7 +176,7 @@ async def test_many_commands_are_sent_as_answers_come(browser: Browser, script: 
     await done(page, script)
 
 
-@pytest.mark.parametrize("code", [1000, 1008, 4001, 4003, 4004, 4009])
+@pytest.mark.parametrize("code", [1000, 1008, 4001, 4003, 4004, 4009, 4401])
 async def test_it_stays_away_where_coming_back_is_no_use(
     browser: Browser, script: Script, code: int
 ) -> None:
