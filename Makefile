@@ -6,6 +6,7 @@
 #   make bench-load  a hundred streams into a running gateway; BENCH_ARGS=--help shows the others
 #   make bench-meeting  a hundred meetings recorded at once, and what a long one writes to disk
 #   make bench-router a request through the router, beside plain Sanic and nginx in front of it
+#   make router-replace a service that is replaced 200 times under load, and whether a request failed
 #   make bench-dispatch messages that go through the dispatcher's queues in a second
 #   make bench-store what the session store does in a second, beside the bare engines
 #   make soak        half an hour of streams that come and go, to see that memory stays flat
@@ -57,7 +58,7 @@ FAULTS_ARGS ?=
 CHAOS_ARGS ?=
 LOCK_ARGS ?=
 
-.PHONY: help demo test bench bench-router bench-dispatch bench-load bench-meeting bench-store soak hostile faults chaos kills meeting-kills dispatch-kills dispatch-backlog consumer-kills queue-kills fuzz lint lock audit docs html console-pictures wheel test-wheel release-check prove-image clean
+.PHONY: help demo test bench bench-router router-replace bench-dispatch bench-load bench-meeting bench-store soak hostile faults chaos kills meeting-kills dispatch-kills dispatch-backlog consumer-kills queue-kills fuzz lint lock audit docs html console-pictures wheel test-wheel release-check prove-image clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -80,6 +81,9 @@ bench: $(STAMPS)/native $(STAMPS)/nginx
 bench-router: $(STAMPS)/native $(STAMPS)/nginx
 	@$(RUN)/python -m pytest bench/test_bench_router.py --figures
 	$(RUN)/python -m bench.router_neighbours
+
+router-replace: $(STAMPS)/native
+	@$(RUN)/python -m bench.router_replace $(BENCH_ARGS)
 
 bench-load: $(STAMPS)/native
 	@$(RUN)/python -m bench.load $(BENCH_ARGS)
