@@ -80,7 +80,7 @@ async def test_rows_that_wait_by_another_clock_can_be_hastened(queue: LocalQueue
 
 
 async def test_a_message_is_there_once_as_long_as_its_id_is_known(path: Path) -> None:
-    async with LocalQueue(path, Keeping(retention_s=0.3)) as queue:
+    async with LocalQueue(path, Keeping(retention_s=1.5)) as queue:
         for _ in range(2):
             assert await queue.put(envelopes("red", 3)) == 3
         await queue.ack("a", await queue.claim("a"))
@@ -116,7 +116,7 @@ async def test_a_full_queue_takes_what_it_has_room_for(path: Path) -> None:
 
 
 async def test_dead_letters_are_kept_for_a_time_and_can_be_driven_again(path: Path) -> None:
-    async with LocalQueue(path, Keeping(retention_s=0.3)) as queue:
+    async with LocalQueue(path, Keeping(retention_s=1.5)) as queue:
         await queue.put(envelopes("red", 3))
         rows = await queue.claim("a")
         await queue.bury("a", rows[0], "no")

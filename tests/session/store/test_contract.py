@@ -140,7 +140,7 @@ async def test_one_of_many_wins_a_record(store: SessionStore) -> None:
 
 
 async def test_a_record_expires(store: SessionStore) -> None:
-    await store.put("s", "presence", "conn", b"here", 0, ttl_s=0.05)
+    await store.put("s", "presence", "conn", b"here", 0, ttl_s=0.5)
     assert await store.get("s", "presence", "conn") is not None
     async with asyncio.timeout(5):
         while await store.records("s", "presence"):
@@ -257,7 +257,7 @@ async def test_a_failed_row_holds_back_its_session_only(store: SessionStore) -> 
         grant = await store.open_track(session, "t")
         await store.append(grant, [final("1"), final("2")], [(0, b"1"), (1, b"2")])
     rows = {row.session: row for row in reversed(await store.claim("w", 10))}
-    await store.retry("w", rows["a"], 0.2)
+    await store.retry("w", rows["a"], 1.0)
     await store.ack("w", [rows["b"]])
     later = [row for row in await store.claim("w", 10) if row.session == "a"]
     assert later == []
