@@ -46,6 +46,8 @@ class Leases:
         self._name = name
         self._lease_ms = int(lease_s * 1000)
         self._held: dict[Partition, float] = {}
+        self._taken: dict[Partition, None] = {}
+        """Newly held, and not told yet."""
         self._look_at_s = 0.0
         self.share = len(self._all)
         """How many partitions are this consumer's, now that so many consumers are alive."""
@@ -60,11 +62,13 @@ class Leases:
         return self._held.get(partition, 0.0) > time.monotonic()
 
     async def renew(self) -> list[Partition]:
-        """Keep what is held, take what is free up to the share; those newly taken."""
-        self._look_at_s = time.monotonic() + self._lease_ms / 3000
+        """Keep what is held, take what is free up to the share; those newly taken.
+
+        What was taken before a call that failed is told by the next one.
+        """
+        look_at_s = time.monotonic() + self._lease_ms / 3000
         alive = await _alive.run(self._client, [self._alive], self._name, self._lease_ms)
         self.share = math.ceil(len(self._all) / max(int(alive), 1))
-        taken = []
         for partition in self._all:
             if partition not in self._held and len(self._held) >= self.share:
                 continue
@@ -74,15 +78,19 @@ class Leases:
             )
             if not answer:
                 self._held.pop(partition, None)
+                self._taken.pop(partition, None)
                 continue
             if int(answer) == 2 or partition not in self._held:
-                taken.append(partition)
+                self._taken[partition] = None
             self._held[partition] = until_s
+        self._look_at_s = look_at_s
+        taken, self._taken = list(self._taken), {}
         return taken
 
     async def release(self, partition: Partition) -> None:
         """Let somebody else have it."""
         self._held.pop(partition, None)
+        self._taken.pop(partition, None)
         await _release.run(self._client, [partition.lease(self._group)], self._name)
 
     async def leave(self) -> None:

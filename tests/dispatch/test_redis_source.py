@@ -6,11 +6,13 @@ import asyncio
 import secrets
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.exceptions import RedisError
 
 from dispatch.redis_stream import PARTITIONS
+from dispatch.sources import leases
 from dispatch.sources.redis import RedisRow, RedisSource
 from dispatch.transports.redis import RedisTransport
 from tests.dispatch.queue_kills import queue_kills
@@ -53,6 +55,37 @@ async def test_entries_of_a_lost_answer_are_read_again_before_newer_ones(
                 continue
             await source.ack("a", rows)
     assert [row.offset for row in rows] == [1, 2, 3, 4]
+
+
+async def test_what_was_taken_before_a_renewal_broke_off_is_read(
+    shared_valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server holds the leases for the consumer, which has only half of the answers."""
+    url, prefix = shared_valkey.url, secrets.token_hex(4)
+    hold, asked = leases._hold.run, 0
+
+    async def breaks(*args: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked == PARTITIONS // 2:
+            raise ConnectionError("the server went away")
+        return await hold(*args)
+
+    monkeypatch.setattr(leases._hold, "run", breaks)
+    waiting = {f"session {number}" for number in range(4 * PARTITIONS)}
+    async with (
+        RedisTransport(url, prefix) as transport,
+        RedisSource(url, prefix, block_s=0.01) as source,
+        asyncio.timeout(20),
+    ):
+        for session in waiting:
+            await transport.send([envelope_of(session, 1)])
+        with pytest.raises(ConnectionError):
+            await source.claim("a", 1000)
+        while waiting:
+            rows = await source.claim("a", 1000)
+            await source.ack("a", rows)
+            waiting -= {row.session for row in rows}
 
 
 async def test_a_server_that_is_killed_twice_loses_nothing_and_keeps_the_order(
