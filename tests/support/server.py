@@ -9,7 +9,9 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -25,6 +27,10 @@ from typing import NamedTuple
 REPOSITORY = Path(__file__).parents[2]
 HOST = "127.0.0.1"
 READY_WITHIN_S = 30.0
+PORTS = 700
+"""That each process of the tests may use."""
+_FIRST_PORT = 10_000 + PORTS * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw7")[2:]) % 8)
+_ports = itertools.count(random.randrange(PORTS))
 STOP_WITHIN_S = 25.0
 BEHIND = "EDGESCRIBE_TESTS_BEHIND"
 """Set, tests that only use the public door run against a cluster behind a balancer."""
@@ -40,10 +46,16 @@ class Answer(NamedTuple):
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of the loopback interface that nobody listens on, nor is about to.
+
+    Systems give none of these to clients that connect; tests in other processes have others.
+    """
+    for _ in range(PORTS):
+        with socket.socket() as probe, suppress(OSError):
+            port = _FIRST_PORT + next(_ports) % PORTS
+            probe.bind((HOST, port))
+            return port
+    raise AssertionError(f"no port from {_FIRST_PORT} on is free")
 
 
 def clean_environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dispatch.sqs_queue import Credentials, connect
-from tests.session.store.support.valkey import free_port
+from tests.support.server import free_port
 
 START_WITHIN_S = 30
 CREDENTIALS = Credentials(access_key="testing", secret_key="testing")

@@ -36,7 +36,8 @@ from dispatch.transports.redis import RedisTransport
 from dispatch.transports.sqs import SqsTransport
 from dispatch.transports.websocket import WebSocketTransport
 from tests.dispatch.support.moto import CREDENTIALS, Moto
-from tests.session.store.support.valkey import Valkey, free_port
+from tests.session.store.support.valkey import Valkey
+from tests.support.server import free_port
 
 POISON = "poison"
 TAKEN = encode_answer(RPCResponse(success=True, dispatched=1))

@@ -18,7 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import get_session
 
 from edge.objects.settings import ObjectSettings
-from tests.session.store.support.valkey import free_port
+from tests.support.server import free_port
 
 START_WITHIN_S = 30.0
 LOOK_S = 0.05

