@@ -124,6 +124,25 @@ async def test_it_asks_for_a_key_keeps_it_for_the_tab_and_goes_on(page: Page) ->
 
 
 @pytest.mark.asyncio(loop_scope="module")
+async def test_a_refusal_from_before_the_key_asks_for_no_other(page: Page) -> None:
+    """The key is given while a request without it is on its way."""
+    script = f"""(async () => {{
+        const {{ask}} = await import('/console/page.js');
+        const name = 'edgescribe.key', real = window.fetch;
+        sessionStorage.removeItem(name);
+        window.fetch = async (...request) => {{
+            window.fetch = real;
+            const answer = await real(...request);
+            sessionStorage.setItem(name, {json.dumps(KEY)});
+            return answer;
+        }};
+        const answer = await ask('/status');
+        return [answer.status, document.getElementById('key-dialog').open];
+    }})()"""
+    assert await page.run(script) == [200, False]
+
+
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_microphone_becomes_captions(page: Page) -> None:
     await page.run(
         "location.hash = '#live'; document.getElementById('live-session').value = 'from-console';"
@@ -230,6 +249,7 @@ async def test_the_keyboard_reaches_everything_in_order(browser: Browser, page: 
     await browser.call("Emulation.setFocusEmulationEnabled", page.session, enabled=True)
     await page.run("location.hash = '#live'")
     await page.until("document.hasFocus() && !document.getElementById('view-live').hidden")
+    assert not await page.run("!!document.querySelector('dialog[open]')")
     await page.run("document.querySelector('.skip').focus()")
     await page.until("document.activeElement.className === 'skip'")
     reached: list[str] = []

@@ -42,7 +42,8 @@ export class Refused extends Error {}
 
 export async function ask(path, options = {}) {
   const headers = { ...options.headers };
-  if (key()) headers.Authorization = `Bearer ${key()}`;
+  const shown = key();
+  if (shown) headers.Authorization = `Bearer ${shown}`;
   let answer;
   try {
     answer = await fetch(path, { ...options, headers });
@@ -50,7 +51,8 @@ export async function ask(path, options = {}) {
     throw new Refused("The gateway cannot be reached.");
   }
   if (answer.status === 401 && !options.quiet) {
-    if (await askForKey("This gateway asks for a key.")) return ask(path, options);
+    // A key that was given while this was on its way is tried before another is asked for.
+    if (key() !== shown || (await askForKey("This gateway asks for a key."))) return ask(path, options);
   }
   if (!answer.ok) {
     const problem = await answer.json().catch(() => null);
