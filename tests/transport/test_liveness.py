@@ -12,9 +12,10 @@ from tests.transport.support import PING, PONG, RawClient, masked, serving, sett
 
 
 async def test_a_peer_that_answers_pings_stays() -> None:
-    async with serving(settings(client_ping_interval_s=0.05, client_pong_deadline_s=0.2)) as server:
+    async with serving(settings(client_ping_interval_s=0.1, client_pong_deadline_s=1.5)) as server:
         client = await RawClient.connect(server)
-        for _ in range(8):
+        # Longer than the deadline: without the answers it would be closed by then.
+        for _ in range(20):
             opcode, payload = await client.frame()
             assert opcode == PING
             client.send(masked(PONG, payload))
@@ -40,11 +41,12 @@ async def test_a_silent_peer_is_closed_with_1011() -> None:
 
 async def test_the_websockets_client_lives_through_pings_of_both_sides() -> None:
     async with (
-        serving(settings(client_ping_interval_s=0.05, client_pong_deadline_s=0.2)) as server,
-        connect(server.url, ping_interval=0.05, ping_timeout=0.2) as client,
+        serving(settings(client_ping_interval_s=0.05, client_pong_deadline_s=1.0)) as server,
+        connect(server.url, ping_interval=0.05, ping_timeout=1.0) as client,
     ):
         recorder = await server.recorder()
-        await asyncio.sleep(0.5)
+        # Longer than either deadline.
+        await asyncio.sleep(1.5)
         await client.send("still here")
         await recorder.received(1)
 

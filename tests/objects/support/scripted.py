@@ -44,6 +44,7 @@ class ScriptedS3:
         self.answers: deque[Answer] = deque()
         self.seen: list[Seen] = []
         self._marks: dict[str, str] = {}
+        self._uploads = 0
         self.aborted = asyncio.Event()
         application = web.Application(client_max_size=1 << 30)
         application.router.add_route("*", "/{rest:.*}", self._answer)
@@ -72,8 +73,10 @@ class ScriptedS3:
             Seen(request.method, request.path, query, dict(request.headers), len(body))
         )
         if request.method == "POST" and query == "uploads":
-            return _xml("<InitiateMultipartUploadResult><UploadId>u1</UploadId>", 200)
-        if request.method == "DELETE" and "uploadId=u1" in query:
+            self._uploads += 1
+            upload = f"<UploadId>u{self._uploads}</UploadId>"
+            return _xml(f"<InitiateMultipartUploadResult>{upload}", 200)
+        if request.method == "DELETE" and f"uploadId=u{self._uploads}" in query:
             self.aborted.set()
             return web.Response(status=204)
         if request.method == "PUT":
