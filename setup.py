@@ -58,6 +58,7 @@ setup(
         [
             extension("opus", opus=True),
             extension("frames"),
+            extension("frame_writer"),
             extension("envelope"),
             extension("resample"),
             extension("ogg"),

@@ -12,11 +12,11 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
-from _native import frames
+from _native import frame_writer, frames
 from _native.frames import BINARY, TEXT
 
 PAYLOAD = os.urandom(200)
-FRAME = frames.encode_masked(BINARY, PAYLOAD, b"\x12\x34\x56\x78")
+FRAME = frame_writer.encode_masked(BINARY, PAYLOAD, b"\x12\x34\x56\x78")
 BURST_FRAMES = 300
 BURST = FRAME * BURST_FRAMES
 MAX_BYTES = 65536
@@ -57,7 +57,7 @@ def test_decode_a_lone_frame(way: str, benchmark: BenchmarkFixture) -> None:
 @pytest.mark.benchmark(group="decode a text message of 60 kB in three pieces")
 @pytest.mark.parametrize("way", WAYS)
 def test_decode_a_long_message_in_pieces(way: str, benchmark: BenchmarkFixture) -> None:
-    frame = frames.encode_masked(TEXT, b"transcript " * 5500, b"\x12\x34\x56\x78")
+    frame = frame_writer.encode_masked(TEXT, b"transcript " * 5500, b"\x12\x34\x56\x78")
     pieces = [frame[:20_000], frame[20_000:40_000], frame[40_000:]]
     decode = WAYS[way]()
     assert sum(benchmark(lambda: [decode(piece) for piece in pieces])) == 1
@@ -67,7 +67,7 @@ def test_decode_a_long_message_in_pieces(way: str, benchmark: BenchmarkFixture) 
 @pytest.mark.parametrize("way", WAYS)
 def test_encode(way: str, benchmark: BenchmarkFixture) -> None:
     if way == "_native":
-        frame = benchmark(frames.encode, BINARY, PAYLOAD)
+        frame = benchmark(frame_writer.encode, BINARY, PAYLOAD)
     else:
         frame = benchmark(lambda: Frame(Opcode.BINARY, PAYLOAD).serialize(mask=False))
     assert frame == b"\x82\x7e\x00\xc8" + PAYLOAD

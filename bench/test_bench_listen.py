@@ -16,7 +16,8 @@ from time import thread_time_ns
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from _native.frames import BINARY, Decoder, encode_masked
+from _native.frame_writer import encode_masked
+from _native.frames import BINARY, Decoder
 from edge.audio.settings import TrackSettings
 from edge.audio.track import AudioTrack
 from edge.ingest.listen_audio import (

@@ -14,7 +14,7 @@ from typing import cast
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from _native import frames
+from _native import frame_writer
 from _native.frames import TEXT, Decoder
 from _native.intake import MediaIntake
 from edge.asr.openai_events import APPEND_HEAD, APPEND_TAIL
@@ -90,7 +90,7 @@ def reads() -> list[bytes]:
     """What a connection sends in ``READS`` rounds: a packet of each tag in every one."""
     packets = speech_packets(READS, bitrate_bps=32000)
     return [
-        b"".join(frames.encode_masked(TEXT, _media(tag, number, packet), KEY) for tag in TAGS)
+        b"".join(frame_writer.encode_masked(TEXT, _media(tag, number, packet), KEY) for tag in TAGS)
         for number, packet in enumerate(packets)
     ]
 
@@ -107,7 +107,7 @@ def _media(tag: str, number: int, packet: bytes) -> bytes:
 def test_a_batch_becomes_a_masked_message(
     benchmark: BenchmarkFixture, figure: Callable[[str], None]
 ) -> None:
-    frame = benchmark(frames.encode_masked_base64, APPEND_HEAD, BATCH, APPEND_TAIL, KEY)
+    frame = benchmark(frame_writer.encode_masked_base64, APPEND_HEAD, BATCH, APPEND_TAIL, KEY)
     [(_, text)] = Decoder(1 << 16).decode(frame)
     assert text == APPEND_HEAD + base64.b64encode(BATCH) + APPEND_TAIL
     if (took_us := median_us(benchmark, 1)) is not None:

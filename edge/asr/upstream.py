@@ -23,7 +23,7 @@ from websockets.protocol import State
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
-from _native import frames
+from _native import frame_writer, frames
 from _native.frames import BINARY, CLOSE, PING, TEXT, Decoder, FrameError
 from edge.asr.burst import Burst
 from edge.logs import get_logger
@@ -46,7 +46,7 @@ UNACKNOWLEDGED_MS = 15_000
 """How long sent data may go unacknowledged before the kernel gives the connection up (RFC 5482)."""
 _DRAWN_BYTES = 1024
 """Of randomness, asked of the system at once."""
-_NORMAL = frames.close_payload(1000)
+_NORMAL = frame_writer.close_payload(1000)
 
 
 class Ending(msgspec.Struct, frozen=True):
@@ -238,23 +238,23 @@ class Upstream(asyncio.Protocol):
 
     def send_text(self, message: bytes) -> None:
         """Send a text message, if ``is_writable``; nothing else is checked."""
-        self._write(frames.encode_masked(TEXT, message, _keys.take()))
+        self._write(frame_writer.encode_masked(TEXT, message, _keys.take()))
 
     def send_base64(self, head: bytes, data: bytes, tail: bytes) -> None:
         """Send a text message of ``head``, ``data`` as base64 and ``tail``, like ``send_text``.
 
         It is written at the end of the event loop's turn, together with those of other connections.
         """
-        self._write_soon(frames.encode_masked_base64(head, data, tail, _keys.take()))
+        self._write_soon(frame_writer.encode_masked_base64(head, data, tail, _keys.take()))
 
     def send_binary(self, message: bytes) -> None:
         """Send a binary message, when and as ``send_base64`` does."""
-        self._write_soon(frames.encode_masked(BINARY, message, _keys.take()))
+        self._write_soon(frame_writer.encode_masked(BINARY, message, _keys.take()))
 
     def send_binary_many(self, messages: list[bytes]) -> None:
         """Send binary messages of up to 65,535 bytes in one write, like ``send_binary``."""
         keys = _keys.take(len(messages))
-        self._write_soon(frames.encode_masked_many(BINARY, messages, keys))
+        self._write_soon(frame_writer.encode_masked_many(BINARY, messages, keys))
 
     def write_held(self) -> None:
         """The burst's call: write what has waited for it."""
@@ -296,11 +296,11 @@ class Upstream(asyncio.Protocol):
                     return
                 data = b""
         except FrameError as fault:
-            self._say_close(frames.close_payload(fault.code, str(fault)))
+            self._say_close(frame_writer.close_payload(fault.code, str(fault)))
             self._end(Ending())
         except Exception:
             _log.exception("a service's message could not be handed over")
-            self._say_close(frames.close_payload(1011))
+            self._say_close(frame_writer.close_payload(1011))
             self._end(Ending())
 
     def eof_received(self) -> None:
@@ -340,14 +340,14 @@ class Upstream(asyncio.Protocol):
             self._say_close(payload)
             self._end(Ending(*frames.parse_close(payload)))
         elif opcode == PING and not self._said_close:
-            self._write(frames.encode_masked(frames.PONG, payload, _keys.take()))
+            self._write(frame_writer.encode_masked(frames.PONG, payload, _keys.take()))
 
     def _say_close(self, payload: bytes) -> None:
         if not self._said_close:
             self._said_close = True
             self.is_writable = False
             if not self._transport.is_closing():
-                self._write(frames.encode_masked(CLOSE, payload, _keys.take()))
+                self._write(frame_writer.encode_masked(CLOSE, payload, _keys.take()))
 
     def _end(self, ending: Ending) -> None:
         """Tell the listener, and give the service a moment to hang up first (RFC 6455 7.1.1)."""
@@ -365,7 +365,7 @@ class Upstream(asyncio.Protocol):
             self._transport.abort()
             return
         self._heard = False
-        self._write(frames.encode_masked(PING, b"", _keys.take()))
+        self._write(frame_writer.encode_masked(PING, b"", _keys.take()))
         self._timer = self._loop.call_later(PING_S, self._check_life)
 
     def _stop_timer(self) -> None:

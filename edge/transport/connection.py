@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from _native import frames
+from _native import frame_writer, frames
 from _native.frames import BINARY, CLOSE, PING, TEXT, Decoder, FrameError, Taker
 from edge.transport.hangup import has_gone
 from edge.transport.interface import Close, Limits, Receiver
@@ -324,7 +324,7 @@ class Connection(ReadingHalf):
         if self._close is None:
             self._close = Close(*frames.parse_close(payload), by_peer=True)
             if not self._mute:
-                self._write(frames.encode(CLOSE, payload))
+                self._write(frame_writer.encode(CLOSE, payload))
         self._mute = True
         if not self._lost:
             self._give_up_after(self._settings.client_close_timeout_s)

@@ -7,7 +7,8 @@ from typing import Protocol
 
 import msgspec
 
-from _native.frames import TEXT, Taker, encode
+from _native.frame_writer import encode
+from _native.frames import TEXT, Taker
 
 
 class Close(msgspec.Struct, frozen=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from _native import frames
+from _native import frame_writer, frames
 from _native.frames import BINARY, CLOSE, PING, PONG, TEXT
 from edge.transport.interface import Close, Limits
 from edge.transport.owner import Owner
@@ -16,7 +16,7 @@ WRITE_BUFFER_BYTES = 64 * 1024
 PROMPT_PONGS = 1000
 """Pings answered between two sweeps; of those beyond, the latest is answered at the next."""
 
-_EMPTY_PING = frames.encode(PING, b"")
+_EMPTY_PING = frame_writer.encode(PING, b"")
 
 
 class WritingHalf(asyncio.Protocol):
@@ -76,11 +76,11 @@ class WritingHalf(asyncio.Protocol):
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Begin the closing handshake; ``ValueError`` for a code that may not be sent."""
-        payload = frames.close_payload(code, reason)
+        payload = frame_writer.close_payload(code, reason)
         if self._mute or self._close is not None:
             return
         self._close = Close(*frames.parse_close(payload), by_peer=False)
-        self._write(frames.encode(CLOSE, payload))
+        self._write(frame_writer.encode(CLOSE, payload))
         self._mute = True
         self._give_up_after(self._settings.client_close_timeout_s)
 
@@ -133,17 +133,17 @@ class WritingHalf(asyncio.Protocol):
             self._pong = payload
         else:
             self._prompt_pongs -= 1
-            self._write(frames.encode(PONG, payload))
+            self._write(frame_writer.encode(PONG, payload))
 
     def _send_late_pong(self) -> None:
         payload, self._pong = self._pong, None
         if payload is not None and not self._mute:
-            self._write(frames.encode(PONG, payload))
+            self._write(frame_writer.encode(PONG, payload))
 
     def _send(self, opcode: int, payload: bytes) -> bool:
         if self._mute:
             return False
-        return self._send_frame(frames.encode(opcode, payload))
+        return self._send_frame(frame_writer.encode(opcode, payload))
 
     def _send_frame(self, frame: bytes) -> bool:
         if self._mute:

@@ -18,7 +18,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import InvalidHandshake, InvalidStatus
 
-from _native import frames
+from _native import frame_writer, frames
 from edge.asr import upstream
 from edge.asr.upstream import Ending, Upstream, connect
 from tests.asr.support.supervision import until
@@ -138,9 +138,9 @@ async def test_whatever_is_sent_arrives_in_order_and_before_the_close_frame() ->
 
 async def test_messages_that_come_with_the_handshake_are_not_lost() -> None:
     async def script(wire: Wire) -> None:
-        text = frames.encode(frames.TEXT, b"first")
-        await wire.accept(text + frames.encode(frames.BINARY, b"second")[:3])
-        wire.writer.write(frames.encode(frames.BINARY, b"second")[3:])
+        text = frame_writer.encode(frames.TEXT, b"first")
+        await wire.accept(text + frame_writer.encode(frames.BINARY, b"second")[:3])
+        wire.writer.write(frame_writer.encode(frames.BINARY, b"second")[3:])
         await wire.frame()
 
     ear = Ear()
@@ -226,7 +226,7 @@ async def test_a_ping_is_answered() -> None:
     got: list[tuple[int, bytes]] = []
 
     async def script(wire: Wire) -> None:
-        await wire.accept(frames.encode(frames.PING, b"are you there"))
+        await wire.accept(frame_writer.encode(frames.PING, b"are you there"))
         got.append(await wire.frame())
 
     async with service(script) as url:
@@ -246,7 +246,7 @@ async def test_a_service_that_answers_no_ping_is_given_up(monkeypatch: pytest.Mo
         for _ in range(3):
             opcode, payload = await wire.frame()
             pings += opcode == frames.PING
-            wire.writer.write(frames.encode(frames.PONG, payload))
+            wire.writer.write(frame_writer.encode(frames.PONG, payload))
         await wire.reader.read(-1)
 
     ear = Ear()
@@ -261,16 +261,16 @@ async def test_a_service_that_answers_no_ping_is_given_up(monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("sent", "ending", "answer"),
     [
-        (frames.encode(frames.CLOSE, b""), Ending(1005, ""), b""),
+        (frame_writer.encode(frames.CLOSE, b""), Ending(1005, ""), b""),
         (
-            frames.encode(frames.CLOSE, frames.close_payload(3000, "no key")),
+            frame_writer.encode(frames.CLOSE, frame_writer.close_payload(3000, "no key")),
             Ending(3000, "no key"),
-            frames.close_payload(3000, "no key"),
+            frame_writer.close_payload(3000, "no key"),
         ),
-        (frames.encode_masked(frames.TEXT, b"x", b"abcd"), Ending(), 1002),
-        (frames.encode(frames.TEXT, b"\xff"), Ending(), 1007),
+        (frame_writer.encode_masked(frames.TEXT, b"x", b"abcd"), Ending(), 1002),
+        (frame_writer.encode(frames.TEXT, b"\xff"), Ending(), 1007),
         (b"\x82\x7f\0\0\0\0\0\x11\0\0", Ending(), 1009),
-        (frames.encode(frames.TEXT, b"fault"), Ending(), 1011),
+        (frame_writer.encode(frames.TEXT, b"fault"), Ending(), 1011),
     ],
 )
 async def test_every_end_is_told_once_and_answered_with_a_close_frame(
@@ -279,7 +279,7 @@ async def test_every_end_is_told_once_and_answered_with_a_close_frame(
     got: list[tuple[int, bytes]] = []
 
     async def script(wire: Wire) -> None:
-        await wire.accept(frames.encode(frames.TEXT, b"before") + sent)
+        await wire.accept(frame_writer.encode(frames.TEXT, b"before") + sent)
         got.append(await wire.frame())
 
     ear = Ear()
@@ -326,8 +326,8 @@ async def test_a_service_that_says_close_and_stays_is_cut_in_time(
     cut = asyncio.Event()
 
     async def script(wire: Wire) -> None:
-        await wire.accept(frames.encode(frames.CLOSE, frames.close_payload(1000)))
-        assert await wire.frame() == (frames.CLOSE, frames.close_payload(1000))
+        await wire.accept(frame_writer.encode(frames.CLOSE, frame_writer.close_payload(1000)))
+        assert await wire.frame() == (frames.CLOSE, frame_writer.close_payload(1000))
         with pytest.raises((AssertionError, ConnectionError)):
             await wire.frame()
         cut.set()

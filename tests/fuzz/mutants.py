@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from _native import frames, ogg, opus, webm
+from _native import frame_writer, frames, ogg, opus, webm
 from _native.envelope import scan_media
 from tests.fuzz.guard import GuardedBuffer
 from tests.fuzz.leaks import is_leaking
@@ -75,7 +75,7 @@ def damage(rng: Rng, data: bytes, others: list[bytes]) -> bytes:
 def lane_target(rng: Rng) -> Target:
     """Streams of masked frames, cut into reads anyhow."""
     seeds = [
-        frames.encode_masked(opcode, payload, rng.randbytes(4), fin=fin)
+        frame_writer.encode_masked(opcode, payload, rng.randbytes(4), fin=fin)
         for opcode, payload, fin in (
             (1, b"", True), (1, b"Hello", True), (1, "grüße 𝄞".encode() * 9, True),
             (1, "grü".encode(), False), (0, "ße".encode(), True), (0, b"", False),

@@ -13,7 +13,8 @@ import selectors
 import sys
 from contextlib import suppress
 
-from _native.frames import PING, encode_masked
+from _native.frame_writer import encode_masked
+from _native.frames import PING
 from tests.hostile.support import MASK, Crowd, text
 from tests.ingest.support.media import media_event
 from tests.support.speech import speech_packets

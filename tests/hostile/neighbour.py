@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 
-from _native import frames
+from _native import frame_writer
 from _native.frames import TEXT, Decoder
 
 EVERY_S = 0.005
@@ -39,7 +39,7 @@ def measure(port: int, seconds: float) -> list[float]:
             time.sleep(max(0.0, due_s - time.perf_counter()))
             ping = b'{"event":"ping","id":%d}' % number
             sent_s = time.perf_counter()
-            connection.sendall(frames.encode_masked(TEXT, ping, b"\1\2\3\4"))
+            connection.sendall(frame_writer.encode_masked(TEXT, ping, b"\1\2\3\4"))
             messages: list[tuple[int, bytes]] = []
             while not messages:
                 received = connection.recv(65536)
@@ -49,7 +49,9 @@ def measure(port: int, seconds: float) -> list[float]:
             assert messages == [(TEXT, b'{"event":"pong","id":%d}' % number)]
             number += 1
             due_s = max(due_s + EVERY_S, sent_s)
-        connection.sendall(frames.encode_masked(8, frames.close_payload(1000), b"\1\2\3\4"))
+        connection.sendall(
+            frame_writer.encode_masked(8, frame_writer.close_payload(1000), b"\1\2\3\4")
+        )
     return waits_ms[WARM_UP:]
 
 

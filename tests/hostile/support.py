@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from _native import frames
-from _native.frames import BINARY, CLOSE, TEXT, Decoder, encode_masked
+from _native.frame_writer import encode_masked
+from _native.frames import BINARY, CLOSE, TEXT, Decoder
 from tests.hostile.neighbour import UPGRADE
 from tests.support.server import HOST, REPOSITORY, Server, clean_environment, wait_until
 

@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 import pytest
 
-from _native.frames import PING, encode_masked
+from _native.frame_writer import encode_masked
+from _native.frames import PING
 from tests.hostile.neighbour import UPGRADE
 from tests.hostile.support import (
     Crowd,

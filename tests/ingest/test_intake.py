@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from _native import frames
+from _native import frame_writer, frames
 from _native.envelope import scan_media
 from _native.frames import PING, TEXT, Decoder
 from _native.intake import MediaIntake
@@ -97,7 +97,7 @@ def media(tag: str, chunk: int | None, timestamp: int | None, payload: bytes) ->
 
 
 def text(message: bytes) -> bytes:
-    return frames.encode_masked(TEXT, message, KEY)
+    return frame_writer.encode_masked(TEXT, message, KEY)
 
 
 def steady(tag: str, count: int, first: int = 0) -> list[bytes]:
@@ -146,7 +146,7 @@ def test_anything_remarkable_is_left_alone(message: bytes) -> None:
     receiver.read(text(steady("a-1", 1)[0]))
     before = receiver.tags["a-1"].intake.order.end
     taken = receiver.taken
-    data = frames.encode_masked(TEXT, message, KEY)
+    data = frame_writer.encode_masked(TEXT, message, KEY)
     if b"\xff1" in message:
         with pytest.raises(frames.FrameError):
             receiver.read(data)
@@ -220,7 +220,7 @@ def test_both_ways_lead_to_the_same_tracks(
             tag, count = part
             messages += steady(tag, count, spoken[tag])
             spoken[tag] += count
-    data = b"".join(map(text, messages)) + frames.encode_masked(PING, b"", KEY)
+    data = b"".join(map(text, messages)) + frame_writer.encode_masked(PING, b"", KEY)
     outcomes = []
     for native in (True, False):
         receiver, rest = Receiver(native=native), data

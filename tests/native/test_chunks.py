@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from _native.chunks import ChunkIntake
-from _native.frames import BINARY, TEXT, Decoder, encode_masked
+from _native.frame_writer import encode_masked
+from _native.frames import BINARY, TEXT, Decoder
 
 CHUNK_BYTES = 64
 

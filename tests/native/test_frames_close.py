@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from websockets.exceptions import ProtocolError
 from websockets.frames import Close
 
-from _native import frames
+from _native import frame_writer, frames
 from _native.frames import CLOSE, Decoder, FrameError
 
 
@@ -19,7 +19,7 @@ def test_what_may_be_sent_comes_back_with_its_reason_cut_between_characters(
     code: int, reason: str
 ) -> None:
     try:
-        payload = frames.close_payload(code, reason)
+        payload = frame_writer.close_payload(code, reason)
     except ValueError:
         with pytest.raises(ProtocolError):
             Close(code, "").check()
@@ -41,7 +41,7 @@ def test_what_may_be_sent_comes_back_with_its_reason_cut_between_characters(
 @example(b"\x03\xe8\xff")
 @example(b"\x03\xed")
 def test_a_close_frame_is_judged_as_websockets_judges_it(payload: bytes) -> None:
-    frame = frames.encode_masked(CLOSE, payload, b"\1\2\3\4")
+    frame = frame_writer.encode_masked(CLOSE, payload, b"\1\2\3\4")
     try:
         expected = Close.parse(payload)
     except (ProtocolError, UnicodeDecodeError) as error:

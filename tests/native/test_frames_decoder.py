@@ -18,7 +18,7 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
-from _native import frames
+from _native import frame_writer, frames
 from _native.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Decoder, FrameError
 
 KEY = b"\x01\x80\xfe\x7f"
@@ -31,7 +31,7 @@ Item = tuple[int, bytes]
 
 
 def masked(opcode: int, payload: bytes, *, fin: bool = True) -> bytes:
-    return frames.encode_masked(opcode, payload, KEY, fin=fin)
+    return frame_writer.encode_masked(opcode, payload, KEY, fin=fin)
 
 
 def decode_all(
@@ -131,8 +131,8 @@ class TestViolations:
     @pytest.mark.parametrize(
         ("stream", "code"),
         [
-            (masked(TEXT, b"x")[:1] + frames.encode(TEXT, b"x")[1:], 1002),
-            (frames.encode(TEXT, b"not masked"), 1002),
+            (masked(TEXT, b"x")[:1] + frame_writer.encode(TEXT, b"x")[1:], 1002),
+            (frame_writer.encode(TEXT, b"not masked"), 1002),
             (b"\xc1\x80" + KEY, 1002),
             (b"\xa1\x80" + KEY, 1002),
             (b"\x91\x80" + KEY, 1002),
@@ -182,7 +182,7 @@ class TestViolations:
 
     @pytest.mark.parametrize("code", [1000, 1001, 1003, 1007, 1011, 1014, 3000, 4001, 4999])
     def test_close_codes_that_may_be_sent_are_returned(self, code: int) -> None:
-        payload = frames.close_payload(code, "why")
+        payload = frame_writer.close_payload(code, "why")
         assert decode_all([masked(CLOSE, payload)]) == ([(CLOSE, payload)], 0)
         assert frames.parse_close(payload) == (code, "why")
 

@@ -16,7 +16,7 @@ import msgspec
 from sanic import HTTPResponse, Request, Sanic
 from sanic.response import text
 
-from _native import frames
+from _native import frame_writer, frames
 from _native.frames import BINARY, CLOSE, PING, PONG, TEXT, Decoder
 from edge.transport.interface import Close, Limits, Socket
 from edge.transport.lane import LaneProtocol, accept, refuse
@@ -192,12 +192,12 @@ def handshake(path: str = "/lane", *, key: str | None = None, headers: str = "")
 
 def masked(opcode: int, payload: bytes = b"", *, fin: bool = True) -> bytes:
     """A frame as a client sends it."""
-    return frames.encode_masked(opcode, payload, KEY, fin=fin)
+    return frame_writer.encode_masked(opcode, payload, KEY, fin=fin)
 
 
 def close_frame(code: int, reason: str = "") -> bytes:
     """A client's close frame."""
-    return masked(CLOSE, frames.close_payload(code, reason))
+    return masked(CLOSE, frame_writer.close_payload(code, reason))
 
 
 class RawClient:

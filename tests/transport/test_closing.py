@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from _native import frames
+from _native import frame_writer
 from edge.transport.interface import Close, Limits
 from tests.transport.support import (
     BINARY,
@@ -49,7 +49,7 @@ async def test_a_peers_close_is_echoed_and_then_the_server_closes(sent: bytes, t
         (masked(CLOSE, b"\x03\xe8\xff\xff"), 1007),
         (b"\x83\x80\0\0\0\0", 1002),
         (b"\xc1\x80\0\0\0\0", 1002),
-        (frames.encode(TEXT, b"not masked"), 1002),
+        (frame_writer.encode(TEXT, b"not masked"), 1002),
         (b"\x89\xfe\x00\x7e\0\0\0\0" + bytes(126), 1002),
         (masked(TEXT, b"\xff\xfe"), 1007),
         (masked(TEXT, b"\xc3", fin=False) + masked(0, b"\x28"), 1007),
