@@ -225,9 +225,9 @@ async def test_the_same_words_twice_stay_and_a_result_sent_twice_does_not(number
 async def test_w16_a_muted_track_keeps_its_connection_and_its_times() -> None:
     """A task without audio is finished before it fails, a spare connection gets a task in time."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (("WATCH_S", 0.02), ("QUIET_S", 0.15), ("SPARE_S", 0.25)):
+        for name, value in (("WATCH_S", 0.02), ("QUIET_S", 0.3), ("SPARE_S", 0.5)):
             patch.setattr(funasr_stream, name, value)
-        async with endpoint_of(task_timeout_s=0.4, spare_timeout_s=0.6) as endpoint:
+        async with endpoint_of(task_timeout_s=1.2, spare_timeout_s=2.0) as endpoint:
             events = Events()
             stream = await recognizer(endpoint).open(REQUEST, events)
             say(stream, sentence("alpha", RATE_HZ))
@@ -400,7 +400,7 @@ async def test_a_drop_amid_speech_loses_no_word_and_doubles_none() -> None:
 
 
 async def test_what_was_said_before_a_mute_is_committed_by_the_supervisor() -> None:
-    quick = msgspec.structs.replace(QUICK, force_commit_timeout_s=0.2)
+    quick = msgspec.structs.replace(QUICK, force_commit_timeout_s=0.8)
     async with (
         FakeFunASR() as endpoint,
         scene(recognizer(endpoint), settings=quick) as played,

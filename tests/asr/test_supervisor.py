@@ -26,7 +26,7 @@ from tests.asr.support.tones import silence
 
 REFUSED = Fault(status=HTTPStatus.UNAUTHORIZED)
 BUSY = Fault(status=HTTPStatus.SERVICE_UNAVAILABLE)
-COMMITTING = msgspec.structs.replace(QUICK, force_commit_timeout_s=0.3)
+COMMITTING = msgspec.structs.replace(QUICK, force_commit_timeout_s=0.8)
 
 
 class Backup(Recognizer):
@@ -111,7 +111,7 @@ async def test_a_drop_amid_speech_loses_no_word_and_doubles_none() -> None:
 async def test_a_recognizer_that_fails_is_replaced_by_the_next_with_all_audio(
     fault: Fault,
 ) -> None:
-    settings = msgspec.structs.replace(QUICK, connect_timeout_s=0.2)
+    settings = msgspec.structs.replace(QUICK, connect_timeout_s=1.0)
     async with FakeOpenAI(faults=lambda number: fault) as broken, FakeOpenAI() as sound:
         recognizers = (openai(broken.url), Backup(sound.url))
         async with scene(*recognizers, settings=settings) as played:
@@ -275,7 +275,7 @@ async def test_abort_is_immediate_and_leaves_no_task() -> None:
 async def test_no_task_outlives_any_kind_of_failure() -> None:
     before = asyncio.all_tasks()
     faults = [BUSY, Fault(close_code=1011), Fault(drop_after_ms=200), Fault(hang=True), Fault()]
-    settings = msgspec.structs.replace(QUICK, connect_timeout_s=0.2)
+    settings = msgspec.structs.replace(QUICK, connect_timeout_s=1.0)
     async with (
         FakeOpenAI(faults=faults) as endpoint,
         scene(openai(endpoint.url), settings=settings) as played,
@@ -294,7 +294,7 @@ async def test_a_speaker_who_stops_without_silence_gets_a_final() -> None:
         await until(lambda: played.listener.finals)
         assert played.listener.text == "alpha"
         assert endpoint.connections[0].commits == 1
-        await asyncio.sleep(1)
+        await asyncio.sleep(2)
         assert endpoint.connections[0].commits == 1, "nothing was said since"
         await played.speaker.say("bravo", pause_ms=0)
         await until(lambda: len(played.listener.finals) == 2)

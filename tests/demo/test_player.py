@@ -60,7 +60,7 @@ async def test_it_sends_everything_and_ends_like_a_bridge(schedule: Schedule) ->
     assert recorder.events == [*sent, {"event": "session-end"}]
     assert recorder.close == (1001, "closing")
     assert played.packets == len(sent)
-    assert played.latest_s < 1
+    assert played.latest_s < 5
     assert [message.text for _, message in heard] == ["hel", "hello"]
     assert progress and progress == sorted(progress)
 

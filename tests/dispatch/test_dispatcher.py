@@ -194,7 +194,7 @@ async def test_http_survives_whatever_a_receiver_does(store: SessionStore) -> No
         keys.append(request.headers["Idempotency-Key"])
         trouble = troubles.pop() if troubles and len(heard) >= 2 else ""
         if trouble == "hang":
-            await asyncio.sleep(1)
+            await asyncio.sleep(3)
         if trouble == "reset" and request.transport is not None:
             request.transport.abort()
         if trouble == "garbage":
@@ -207,7 +207,7 @@ async def test_http_survives_whatever_a_receiver_does(store: SessionStore) -> No
 
     async with (
         web_server(handler) as url,
-        delivering(store, HttpTransport(url, deadline_s=0.2)),
+        delivering(store, HttpTransport(url, deadline_s=2)),
     ):
         await empty(store)
     assert texts(heard) == in_order(("red",), 8)

@@ -30,7 +30,7 @@ async def test_entries_of_a_lost_answer_are_read_again_before_newer_ones(
     rows: list[RedisRow] = []
     async with (
         RedisTransport(url, prefix) as transport,
-        RedisSource(url, prefix, block_s=0.01, deadline_s=0.3, lease_s=30.0) as source,
+        RedisSource(url, prefix, block_s=0.01, deadline_s=1.0, lease_s=30.0) as source,
         asyncio.timeout(20),
     ):
         waiting = {f"first {number}" for number in range(4 * PARTITIONS)}

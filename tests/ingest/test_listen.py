@@ -173,7 +173,7 @@ async def test_a_service_that_falls_silent_is_replaced(gateway: Gateway) -> None
         took_s = loop.time() - silent_s
         await client.send(bytes(RATE_HZ))
         await client.until(lambda: client.texts)
-    assert 2.0 < took_s < 6.0
+    assert 2.0 < took_s < 10.0
     assert client.texts[0].startswith("alpha bravo charlie")
     assert_sensible(client)
 

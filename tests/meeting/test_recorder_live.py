@@ -152,15 +152,15 @@ async def test_w8_w12_w15_w18_seconds_sent_as_they_are_spoken_are_heard_where_th
     assert abs(second["start_ms"] - 3200) <= 60 and abs(second["end_ms"] - 3800) <= 60
     assert (first["end_seq"], second["start_seq"], second["end_seq"]) == (3, 4, 4)
     assert first["asr_model"] == "fun-asr-realtime-2026-02-28"
-    assert 0 <= first["latency_ms"] <= 1500
+    assert 0 <= first["latency_ms"] <= 5000
     # 400 ms of quiet after the second one came with the chunk after its last, a second later.
-    assert 900 <= second["latency_ms"] <= 2500
+    assert 900 <= second["latency_ms"] <= 5000
     asr = (await stage.get("state"))["asr_by_stream"]["teacher"]
     samples = [first["latency_ms"], second["latency_ms"]]
     assert asr["recent_ingest_to_utterance_ms"] == samples
     assert (asr["utterance_count"], asr["last_window_end_seq"]) == (2, 4)
     emitted = datetime.fromisoformat(asr["last_emit_at"])
-    assert abs((emitted - datetime.fromisoformat(second["created_at"])).total_seconds()) < 0.5
+    assert abs((emitted - datetime.fromisoformat(second["created_at"])).total_seconds()) < 5
     assert asr["last_error"] is None
     pushed = [frame for frame in frames if frame.type == "transcript"]
     assert [frame.text for frame in pushed if frame.is_final] == ["alpha bravo", "delta"]
@@ -194,13 +194,13 @@ async def test_w11_a_socket_that_goes_without_its_close_is_heard_out(stage: Stag
 
 
 async def test_w1_w2_closing_one_role_does_not_delay_the_acks_of_another(stage: Stage) -> None:
-    stage.endpoint.start_delay_s = 1.5
+    stage.endpoint.start_delay_s = 4.0
     async with stage.connect() as teacher, stage.connect("students") as students:
         await send(teacher, said("alpha", apart_ms=0))
         closing = asyncio.create_task(teacher.close())
         for _ in range(10):
             await send(students, [bytes(CHUNK_BYTES)])
-            assert students.latest_ack_s < 0.5
+            assert students.latest_ack_s < 2
         assert not closing.done(), "the close still awaits its recognizer"
         await closing
 

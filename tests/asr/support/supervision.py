@@ -30,7 +30,7 @@ QUICK = SupervisorSettings(
 """Pauses short enough for tests."""
 
 
-async def until(condition: Callable[[], object], limit_s: float = 8.0) -> None:
+async def until(condition: Callable[[], object], limit_s: float = 20.0) -> None:
     """Wait for a condition; fails after ``limit_s`` seconds."""
     async with asyncio.timeout(limit_s):
         while not condition():

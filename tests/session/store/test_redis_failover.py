@@ -81,7 +81,7 @@ async def test_full_durability_shows_nothing_that_a_replica_lacks(tmp_path: Path
                         shown.update((entry.offset, entry.body) for entry in got)
 
             tasks = [asyncio.create_task(speak()), asyncio.create_task(listen())]
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while len(shown) < 100:
                     await asyncio.sleep(0.01)
             replica.process.send_signal(signal.SIGSTOP)  # type: ignore[union-attr]

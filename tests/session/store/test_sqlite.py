@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from edge.errors import StoreDamaged, StoreUnavailable
+from edge.session.store import sqlite
 from edge.session.store.interface import Draft
 from edge.session.store.opening import open_store
 from edge.session.store.sqlite import SqliteStore
@@ -127,9 +128,12 @@ async def test_pages_damaged_in_the_middle_are_named_as_such(tmp_path: Path) -> 
             await store.append(await store.open_track("s", "t"), DRAFT)
 
 
-async def test_a_worker_that_was_busy_hears_of_everything_soon(tmp_path: Path) -> None:
-    """Its queue holds ten datagrams; what did not fit is told again, not found a second later."""
-    count, loop = 200, asyncio.get_running_loop()
+async def test_a_worker_that_was_busy_hears_of_everything_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its queue holds ten datagrams; what did not fit is told again, not found at the next look."""
+    monkeypatch.setattr(sqlite, "LOOK_S", 60.0)
+    count = 200
     async with open_store(str(tmp_path / "s.db")) as store:
         writer = await start_writer(str(tmp_path / "s.db"), "s", "t", count + 1, when_told=True)
         heard = asyncio.Event()
@@ -139,10 +143,8 @@ async def test_a_worker_that_was_busy_hears_of_everything_soon(tmp_path: Path) -
         while not (await line_of(writer)).startswith("1 "):
             pass
         time.sleep(0.4)
-        begun_s = loop.time()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(10):
             await heard.wait()
-        assert loop.time() - begun_s < 0.7
         end()
         tell(writer)
         assert (await lines_of(writer))[-1].startswith(f"{count + 1} ")
