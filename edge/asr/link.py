@@ -28,6 +28,7 @@ from edge.asr.interface import (
 from edge.asr.observer import RecognizerObserver
 from edge.asr.pursuit import Pursuit
 from edge.asr.settings import SupervisorSettings
+from edge.asr.turn_ends import TurnEnds
 from edge.asr.turns import Turns
 from edge.asr.vigil import Vigil
 from edge.audio.track import AudioTrack, Feed
@@ -59,6 +60,7 @@ class Link:
         recognizer: Recognizer,
         track: AudioTrack,
         settings: SupervisorSettings,
+        turn_ends: TurnEnds,
         on_transcript: Callable[[Link, Interim | Final], None],
         observer: RecognizerObserver,
         on_message: Callable[[EngineMessage], None] | None = None,
@@ -69,6 +71,7 @@ class Link:
         self._recognizer = recognizer
         self._track = track
         self._settings = settings
+        self._turn_ends = turn_ends
         self._on_transcript = on_transcript
         self._observer = observer
         self._stream: RecognizerStream | None = None
@@ -85,6 +88,8 @@ class Link:
         """PCM at the beginning that is there for the decoder only."""
         self._covered_ms = 0.0
         """Audio before this has its final or was committed."""
+        self.ended_turns_ms = 0.0
+        """Turns that were to end before this have been ended."""
         self._sound_ms = 0.0
         """Where the track ended when there was sound last."""
         self._sound_s = 0.0
@@ -118,6 +123,7 @@ class Link:
         self._observer.connected(provider, self._sound_s - started_s)
         self._observer.connection_opened(provider)
         self._covered_ms, self._sound_ms = from_ms, track.end_ms
+        self.ended_turns_ms = from_ms
         self._pursuit = Pursuit(track.end_ms)
         self._wanted = self._recognizer.wants_for(request.source)
         self._open_feed(from_ms)
@@ -138,7 +144,7 @@ class Link:
                 break
             else:
                 self._report_audio()
-                self._commit_when_quiet(now_s)
+                self._commit_when_quiet(now_s, feed, stream)
                 self._look_for_pause(now_s)
                 if self._pause is None:
                     await self._sleep(self._next_look_s(now_s))
@@ -150,11 +156,22 @@ class Link:
         self._vigil.hurry(deadline_s)
         self._wake()
 
-    def commit(self) -> None:
-        """Commit what was sent and has no final; what is not sent yet waits for quiet."""
+    def end_turns(self) -> None:
+        """End the turns that are to end here; while it catches up they end where they come."""
         feed, stream = self._feed, self._stream
-        if feed is None or stream is None or self._ended:
-            return
+        if feed is not None and stream is not None and self._live and not self._ended:
+            self._end_turns(feed, stream)
+
+    def _end_turns(self, feed: Feed, stream: RecognizerStream) -> None:
+        end_ms = self._turn_ends.after(self.ended_turns_ms)
+        while end_ms is not None and (self._live or feed.played_ms >= end_ms):
+            self.ended_turns_ms = end_ms
+            feed.flush()
+            self._commit(feed, stream)
+            end_ms = self._turn_ends.after(end_ms)
+
+    def _commit(self, feed: Feed, stream: RecognizerStream) -> None:
+        """Commit what was sent and has no final."""
         if self._track.speech_since(self._covered_ms):
             self._covered_ms = feed.delivered_ms
             stream.commit()
@@ -267,7 +284,12 @@ class Link:
         waited_s = now_s - since_s
         if self._pursuit.is_lost(waited_s, feed.delivered_ms) and not track.is_ahead(now_s):
             feed.give_up(KEPT_MS)
-        self._live = feed.pump(self._pursuit.slice_ms(waited_s))
+        slice_ms = self._pursuit.slice_ms(waited_s)
+        end_ms = self._turn_ends.after(self.ended_turns_ms)
+        if end_ms is not None:
+            slice_ms = min(slice_ms, end_ms - feed.played_ms)
+        self._live = feed.pump(slice_ms)
+        self._end_turns(feed, stream)
         if feed.form_changed:
             self._pause = "form"
 
@@ -286,12 +308,12 @@ class Link:
         if silent_s is not None:
             self._end(RecognizerTimeout(f"{self.provider} has said nothing for {silent_s:.1f} s"))
 
-    def _commit_when_quiet(self, now_s: float) -> None:
+    def _commit_when_quiet(self, now_s: float, feed: Feed, stream: RecognizerStream) -> None:
         """Commit what was said and has no final when packets have stopped coming."""
         packet_s, limit_s = self._track.last_packet_s, self._settings.force_commit_timeout_s
         if limit_s <= 0 or packet_s is None or now_s - packet_s < limit_s:
             return
-        self.commit()
+        self._commit(feed, stream)
 
     def _look_for_pause(self, now_s: float) -> None:
         """Whether nothing has been said for long, or another form of audio is better now."""

@@ -22,6 +22,7 @@ from edge.asr.observer import NoObserver, RecognizerObserver
 from edge.asr.settings import SupervisorSettings
 from edge.asr.standing import Activity, Standing
 from edge.asr.teller import Teller, TranscriptListener
+from edge.asr.turn_ends import TurnEnds
 from edge.audio.track import AudioTrack
 from edge.errors import RecognizerClosed, RecognizerError, RecognizerRefused
 from edge.logs import Repeats, get_logger
@@ -69,6 +70,7 @@ class Supervisor:
         self._on_message = on_message
         self._listener = listener
         self._observer = observer or NoObserver()
+        self._turn_ends = TurnEnds()
         self._teller = Teller(listener, self._observer)
         self._repeats = repeats or Repeats(_log)
         self._task: asyncio.Task[None] | None = None
@@ -95,10 +97,14 @@ class Supervisor:
             )
 
     def commit(self) -> None:
-        """Ask now for the text of all that was said: its sender is gone. Never blocks."""
+        """End the turn here: ask for the text of all that was said. Never blocks.
+
+        What no recognizer has been given yet is ended in the same place once one has.
+        """
         self._track.finish()
+        self._turn_ends.add(self._track.end_ms)
         if self._link is not None:
-            self._link.commit()
+            self._link.end_turns()
 
     def share(self, context: str) -> None:
         """What others of the session have just said, for recognizers that can use it.
@@ -212,6 +218,7 @@ class Supervisor:
                 choice.recognizer,
                 self._track,
                 self._settings,
+                self._turn_ends,
                 self._on_transcript,
                 self._observer,
                 self._on_message,
@@ -320,6 +327,7 @@ class Supervisor:
                 self._teller.interim(link, event)
             else:
                 self._teller.final(link, event)
+                self._turn_ends.told(self._teller.mark_ms, link.ended_turns_ms)
                 self._forget()
         except Exception:
             _log.exception("a transcript could not be handed on", track=self._request.track)

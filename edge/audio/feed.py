@@ -127,6 +127,11 @@ class Feed:
         """The audio millisecond up to which audio was handed over."""
         return (self._position - self._renderer.waiting) / _SAMPLES_PER_MS
 
+    @property
+    def played_ms(self) -> float:
+        """Like ``delivered_ms``, and what waits for the rest of its batch."""
+        return self._position / _SAMPLES_PER_MS
+
     def audio_ms(self, stream_ms: float) -> float:
         """The audio millisecond of a time on the recognizer's clock.
 
@@ -265,9 +270,8 @@ class Feed:
     def flush(self) -> None:
         """Play all that is there, if live, and hand over a partial batch."""
         self._play_newest()
-        if self._is_live:
-            self._renderer.flush()
-            self._await_batch()
+        self._renderer.flush()
+        self._await_batch()
 
     def _pass_over_dropped(self) -> None:
         self._lead += self._ring.start - self._position

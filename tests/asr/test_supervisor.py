@@ -309,6 +309,29 @@ async def test_a_tail_after_a_final_is_committed_too() -> None:
         assert played.listener.text == "alpha bravo"
 
 
+@pytest.mark.parametrize(
+    "faults",
+    [[], [BUSY], *([Fault(drop_after_ms=after_ms)] for after_ms in (300, 900, 1500, 2100))],
+    ids=["live", "not-there-yet", "drop-300", "drop-900", "drop-1500", "drop-2100"],
+)
+async def test_a_turn_ends_where_it_was_ended_whenever_a_recognizer_gets_it(
+    faults: list[Fault],
+) -> None:
+    """No pause tells these words apart, only what was asked for."""
+    settings = msgspec.structs.replace(QUICK, retry_initial_s=0.3, retry_max_s=0.5)
+    async with (
+        FakeOpenAI(faults=faults) as endpoint,
+        scene(openai(endpoint.url), settings=settings) as played,
+    ):
+        for words in ("alpha bravo", "charlie", "delta"):
+            await played.speaker.say(words, pause_ms=0)
+            played.supervisor.commit()
+        await played.speaker.say("echo")
+        await until(lambda: len(played.listener.finals) == 4)
+        texts = [final.text for final in played.listener.finals]
+        assert texts == ["alpha bravo", "charlie", "delta", "echo"]
+
+
 async def test_zero_never_forces_a_commit() -> None:
     async with FakeOpenAI() as endpoint, scene(openai(endpoint.url)) as played:
         await played.speaker.say("alpha", pause_ms=0)
