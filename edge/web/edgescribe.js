@@ -311,9 +311,7 @@ export class EdgeSession {
     this._ring.push({ seq: this._seq, bytes, length_ms });
     this._ringMs += length_ms;
     while (this._ringMs > this.options.ring_ms && this._ring.length > 1) {
-      const oldest = this._ring.shift();
-      this._ringMs -= oldest.length_ms;
-      if (oldest.seq > this._sent) this.lost_audio_ms += oldest.length_ms;
+      this._ringMs -= this._ring.shift().length_ms;
     }
   }
 
@@ -322,15 +320,16 @@ export class EdgeSession {
     clearTimeout(this._pumping);
     const socket = this._socket;
     if (!this._isWelcome || socket?.readyState !== 1) return;
-    const first = this._ring[0]?.seq ?? 0;
-    let index = Math.max(0, this._sent + 1 - first);
-    for (; index < this._ring.length; index++) {
+    const ring = this._ring;
+    // Neither the gateway nor the ring has it.
+    for (; this._sent + 1 < ring[0]?.seq; this._sent++) this.lost_audio_ms += ring[0].length_ms;
+    for (let index = this._sent + 1 - ring[0]?.seq; index < ring.length; index++) {
       if (socket.bufferedAmount > MAX_BUFFERED) {
         this._pumping = setTimeout(() => this._pump(), 50);
         return;
       }
-      socket.send(this._ring[index].bytes);
-      this._sent = this._ring[index].seq;
+      socket.send(ring[index].bytes);
+      this._sent = ring[index].seq;
     }
   }
 
