@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import json
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import msgspec
 import pytest
 from aiohttp import web
 
@@ -61,6 +61,16 @@ async def post(address: str, body: bytes, **headers: str) -> tuple[int, dict[str
         client.post(f"http://{address}/dispatch", data=body, headers=headers) as response,
     ):
         return response.status, await response.json()
+
+
+async def heard_again(address: str, body: bytes) -> None:
+    """Posts until there is a place for a connection."""
+    async with asyncio.timeout(5):
+        while True:
+            with contextlib.suppress(aiohttp.ClientConnectionError):
+                assert (await post(address, body))[0] == 200
+                return
+            await asyncio.sleep(0.02)
 
 
 def signed(body: bytes, secret: bytes = SECRET, at_s: int | None = None) -> str:
@@ -201,13 +211,13 @@ async def test_those_who_bring_too_much_are_told_to_come_later() -> None:
 
 
 async def test_connections_that_say_nothing_are_hung_up_on_and_counted() -> None:
-    limits = msgspec.structs.replace(QUICK, max_connections=3)
+    limits = ReceptionLimits(request_within_s=1.5, max_connections=3)
     async with receiving(Listener(), limits=limits) as address:
         host, port = address.split(":")
         silent = [await asyncio.open_connection(host, int(port)) for _ in range(4)]
         silent[0][1].write(b"POST /dispatch HTTP/1.1\r\nHost: x\r\n")
         # The fourth is one too many and goes at once, the others when their time is over.
-        assert await asyncio.wait_for(silent[3][0].read(), 0.2) == b""
+        assert await asyncio.wait_for(silent[3][0].read(), 1.2) == b""
         for reader, writer in silent:
             assert await asyncio.wait_for(reader.read(), 5) == b""
             writer.close()
@@ -216,7 +226,7 @@ async def test_connections_that_say_nothing_are_hung_up_on_and_counted() -> None
         answer = await asyncio.wait_for(slow_reader.readuntil(b"}"), 5)
         assert answer.startswith(b"HTTP/1.1 408 ")
         slow_writer.close()
-        assert (await post(address, envelopes("red", [0])[0].body))[0] == 200
+        await heard_again(address, envelopes("red", [0])[0].body)
 
 
 async def test_a_webhook_s_faults_cost_time_and_no_message(tmp_path: Path) -> None:

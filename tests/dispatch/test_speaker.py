@@ -52,7 +52,8 @@ async def test_a_dispatcher_that_hangs_delays_no_transcript() -> None:
                 for _ in range(TRIES):
                     unasked = await delays_ms(server.address, "useDispatcher=false", endpoint)
                     asked = await delays_ms(server.address, "useDispatcher=true", endpoint)
-                    if asked[at_99] < 2 * unasked[at_99] + NOISE_MS:
+                    late_ms = asked[at_99] - 2 * unasked[at_99]
+                    usually_late_ms = asked[at_50] - 2 * unasked[at_50]
+                    if late_ms < NOISE_MS and usually_late_ms < 1.0:
                         break
-    assert asked[at_99] < 2 * unasked[at_99] + NOISE_MS
-    assert asked[at_50] < 2 * unasked[at_50] + 1.0
+    assert late_ms < NOISE_MS and usually_late_ms < 1.0
