@@ -92,7 +92,7 @@ async def test_a_meeting_is_in_the_log_and_goes_on_at_another_gateway(tmp_path: 
     and what could not be told any more is told by the newer one."""
     store = str(tmp_path / "sessions.db")
     async with service() as endpoint:
-        settings = openai_environment(endpoint, EDGESCRIBE_STORE=store)
+        settings = openai_environment(endpoint, EDGESCRIBE_STORE=store, FORCE_COMMIT_TIMEOUT="30")
         with (
             running("--workers", "1", environment=settings) as one,
             running("--workers", "1", environment=settings) as two,
