@@ -11,6 +11,7 @@ from edge.asr.interface import AudioWanted, StreamRequest
 from edge.asr.link import KEPT_MS, Link
 from edge.asr.observer import NoObserver
 from edge.asr.pursuit import LATE_S
+from edge.asr.turn_ends import TurnEnds
 from edge.audio.settings import TrackSettings
 from edge.audio.track import AudioTrack
 from tests.asr.support.scripted import Scripted
@@ -30,7 +31,9 @@ async def catching_up(held: int, came: int, stall_s: float) -> AsyncIterator[Aud
     """So many packets are there when the link opens, so many come before its turn, late."""
     track = AudioTrack(TrackSettings())
     feed(track, 0, held)
-    link = Link(Scripted(AudioWanted()), track, QUICK, lambda link, event: None, NoObserver())
+    link = Link(
+        Scripted(AudioWanted()), track, QUICK, TurnEnds(), lambda link, event: None, NoObserver()
+    )
     await link.open(StreamRequest(track="t"), 0.0, 1.0)
     feed(track, held, came)
     running = asyncio.create_task(link.run())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import math
 import struct
@@ -145,7 +146,7 @@ def test_any_json_is_an_event_or_a_named_fault(value: Any) -> None:
 
 @given(st.binary(max_size=100))
 def test_any_bytes_are_an_event_or_a_named_fault(data: bytes) -> None:
-    with pytest.raises(BadEvent):
+    with contextlib.suppress(BadEvent):
         decode_event(data)
 
 
