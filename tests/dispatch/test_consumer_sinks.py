@@ -157,7 +157,7 @@ async def test_standard_output_has_each_line_at_once() -> None:
 
 async def test_a_reader_that_pauses_gets_whole_lines_and_misses_none() -> None:
     """What was cut off is ended before anything else; its message comes again."""
-    async with piped(0.2) as (sink, reader):
+    async with piped(1.0) as (sink, reader):
         waiting = envelopes("red", range(3000))
         with pytest.raises(Unreachable):
             await send_all(sink, waiting)
