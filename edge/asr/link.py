@@ -289,9 +289,10 @@ class Link:
         if end_ms is not None:
             slice_ms = min(slice_ms, end_ms - feed.played_ms)
         self._live = feed.pump(slice_ms)
-        self._end_turns(feed, stream)
         if feed.form_changed:
             self._pause = "form"
+        else:
+            self._end_turns(feed, stream)
 
     def _check_stall(self, now_s: float, backlog_ms: float) -> None:
         """End a stream that has taken no audio at all for too long."""

@@ -102,6 +102,8 @@ class Supervisor:
         What no recognizer has been given yet is ended in the same place once one has.
         """
         self._track.finish()
+        if not self._owes_text():
+            return
         self._turn_ends.add(self._track.end_ms)
         if self._link is not None:
             self._link.end_turns()
