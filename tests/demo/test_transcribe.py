@@ -149,7 +149,7 @@ async def test_a_gateway_that_breaks_off_is_told(wav: str, after: int) -> None:
 async def test_silence_after_the_end_is_the_end(
     wav: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transcriber, "_SILENCE_S", 0.3)
+    monkeypatch.setattr(transcriber, "_SILENCE_S", 1.0)
 
     async def stay(socket: ServerConnection) -> None:
         async for data in socket:

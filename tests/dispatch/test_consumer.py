@@ -114,7 +114,7 @@ async def test_two_consumers_share_the_sessions_and_keep_their_order(queue: Queu
         for number in range(10):
             await fill(queue.transport, sessions, 5, first=5 * number)
             await asyncio.sleep(0.05)
-        await until(lambda: one.counts.sent + other.counts.sent == 20 * 50)
+        await until(lambda: one.counts.sent + other.counts.sent >= 20 * 50)
         # A partition is given away within a third of a lease.
         for first in range(50, 1000, 5):
             if one.counts.sent and other.counts.sent:
@@ -123,7 +123,9 @@ async def test_two_consumers_share_the_sessions_and_keep_their_order(queue: Queu
             await asyncio.sleep(0.1)
         assert one.counts.sent and other.counts.sent
     for session, heard in listener.texts().items():
-        assert heard == [str(number) for number in range(len(heard))], session
+        # Who is stalled for longer than a lease may have sent what another sends again.
+        firsts = list(dict.fromkeys(heard))
+        assert firsts == [str(number) for number in range(len(firsts))], session
 
 
 @EVERY

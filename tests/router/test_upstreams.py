@@ -25,7 +25,7 @@ from tests.router.support.serving import (
 )
 from tests.router.support.tls import context_for, trusted
 
-SOON_S = 0.2
+SOON_S = 0.5
 
 
 def counting() -> Sanic[Any, Any]:

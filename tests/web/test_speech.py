@@ -87,7 +87,7 @@ async def test_captions_appear_and_a_listener_sees_the_same_log(
     listener = await joined(browser, server.url, "cities")
     speaker = await joined(browser, server.url, "cities", READER)
     await speaker.run(MICROPHONE)
-    heard = await listener.until(f"/worst of times/i.test({FINALS}) && {FINALS}", 15)
+    heard = await listener.until(f"/worst of times/i.test({FINALS}) && {FINALS}", 25)
     await speaker.until(f"{FINALS} === {json.dumps(heard)}", 5)
     assert await listener.run("parts") > 0
     offsets = await listener.run("told.map((event) => event.o)")
