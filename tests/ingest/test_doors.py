@@ -242,7 +242,7 @@ async def test_turns_are_told_as_the_recognizer_hears_them(gateway: Server) -> N
         for at in range(0, len(pcm), 4800):
             audio = base64.b64encode(pcm[at : at + 4800]).decode()
             await page.send("input_audio_buffer.append", audio=audio)
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.09)
         transcription = "conversation.item.input_audio_transcription"
         await page.until(lambda: len(page.of(f"{transcription}.completed")) >= 2)
         completed = page.of(f"{transcription}.completed")
