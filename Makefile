@@ -19,6 +19,7 @@
 #   make consumer-kills  twenty consumers killed while they empty a queue
 #   make queue-kills  a Redis killed while 10,000 messages go through it
 #   make dispatch-backlog  100,000 messages that wait as the gateway starts
+#   make stutter     the tests beside stalls of their sockets and processes; PYTEST_ARGS names some of them
 #   make fuzz        a million damaged inputs through the sanitized native decoders
 #   make lint        format, lint and type checks
 #   make lock        write requirements.lock, versions and hashes; LOCK_ARGS=--upgrade for newer ones
@@ -58,7 +59,7 @@ FAULTS_ARGS ?=
 CHAOS_ARGS ?=
 LOCK_ARGS ?=
 
-.PHONY: help demo test bench bench-router router-replace bench-dispatch bench-load bench-meeting bench-store soak hostile faults chaos kills meeting-kills dispatch-kills dispatch-backlog consumer-kills queue-kills fuzz lint lock audit docs html console-pictures wheel test-wheel release-check prove-image clean
+.PHONY: help demo test bench bench-router router-replace bench-dispatch bench-load bench-meeting bench-store soak hostile faults chaos kills meeting-kills dispatch-kills dispatch-backlog consumer-kills queue-kills stutter fuzz lint lock audit docs html console-pictures wheel test-wheel release-check prove-image clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -127,6 +128,9 @@ dispatch-backlog: $(STAMPS)/native
 
 consumer-kills: $(STAMPS)/native
 	@$(RUN)/python -m tests.dispatch.consumer_kills $(CHAOS_ARGS)
+
+stutter: $(STAMPS)/native $(STAMPS)/browser $(STAMPS)/nginx
+	@$(RUN)/python -m tests.support.stutter -q -n 8 $(SPREAD) $(or $(PYTEST_ARGS),$(LONG) tests $(FEW:%=--ignore=%) $(ALONE:%=--ignore=%))
 
 fuzz: $(STAMPS)/native
 	@tools/fuzz.sh $(abspath $(RUN)/python) $(FUZZ_ARGS)
