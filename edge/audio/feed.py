@@ -223,14 +223,6 @@ class Feed:
         passed = self.shed(round(keep_ms) * _SAMPLES_PER_MS)
         self._track.stats.shed_ms += passed // _SAMPLES_PER_MS
 
-    def _play_newest(self) -> None:
-        """Play all that is there, into a batch that is not complete, too."""
-        ring = self._ring
-        while self._is_live and self._cursor < ring.count:
-            if not self._play_packets():
-                self._play_next()
-        self._await_batch()
-
     def _play_packets(self) -> bool:
         """Play packets up to the end of the batch in one go; False if it has to be step by step."""
         ring, renderer = self._ring, self._renderer
@@ -269,7 +261,10 @@ class Feed:
 
     def flush(self) -> None:
         """Play all that is there, if live, and hand over a partial batch."""
-        self._play_newest()
+        ring = self._ring
+        while self._is_live and self._cursor < ring.count:
+            if not self._play_packets():
+                self._play_next()
         self._renderer.flush()
         self._await_batch()
 
