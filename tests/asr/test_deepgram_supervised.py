@@ -33,8 +33,8 @@ FAULTS = {
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A service that stops to answer is given up within a test's time."""
-    monkeypatch.setattr(DeepgramStream, "silent_limit_s", 0.3)
-    monkeypatch.setattr(FluxStream, "silent_limit_s", 0.3)
+    monkeypatch.setattr(DeepgramStream, "silent_limit_s", 1.0)
+    monkeypatch.setattr(FluxStream, "silent_limit_s", 1.0)
 
 
 def deepgram(service: FakeDeepgram, encoding: str = "opus") -> DeepgramRecognizer:
@@ -87,7 +87,7 @@ async def test_every_word_comes_once_whatever_happens_to_deepgram(
         async with scene(deepgram(service, encoding)) as talking:
             await talk(talking)
             assert text(talking) == WORDS
-        assert len(service.connections) >= (1 if fault.handshake_delay_s else 2)
+        assert len(service.connections) == (1 if fault.handshake_delay_s else 2)
         assert not any(heard.violations for heard in service.connections)
 
 
@@ -97,7 +97,7 @@ async def test_every_word_comes_once_whatever_happens_to_flux(fault: Fault) -> N
         async with scene(flux(service)) as talking:
             await talk(talking)
             assert text(talking) == WORDS
-        assert len(service.connections) >= (1 if fault.handshake_delay_s else 2)
+        assert len(service.connections) == (1 if fault.handshake_delay_s else 2)
         assert not any(heard.violations for heard in service.connections)
 
 
