@@ -2,7 +2,7 @@
 
 The address is that of ``DISPATCHER_WS_URL`` with ``sessionId`` in its query. A message is one text,
 its answer one text with an ``RPCResponse``; the next message is sent when the answer is there. A
-service that takes nothing for now closes the connection, best with 1013.
+service that can take nothing closes the connection, best with 1013.
 """
 
 from __future__ import annotations

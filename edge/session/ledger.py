@@ -307,7 +307,7 @@ class Ledger:
             writer.wake()
 
     def settled(self, writer: Writer) -> None:
-        """A writer has nothing to do for now."""
+        """A writer has nothing left to do."""
         if writer.waits:
             return
         self.busy.discard(writer)
